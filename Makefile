@@ -1,0 +1,53 @@
+# Discreet. `make help` explains the targets; CI calls nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA := data/grocery
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data run plan test lint format bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Discreet needs Python 3.11 or newer; start make with PYTHON=python3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sample,dev]'
+	@touch $@
+
+setup: $(VENV)/.installed  ## set up .venv with everything that running and testing needs
+
+$(DATA)/products.parquet: $(VENV)/.installed
+	$(BIN)/python samples/grocery.py $(DATA)
+	@touch $@
+
+data: $(DATA)/products.parquet  ## write the sample data, a year of a grocery chain, to data/grocery
+
+run: data  ## release the sample data and print what was published and what it cost
+	$(BIN)/discreet run configs/grocery.yaml
+
+plan: setup  ## show what the sample release spends; reads no data
+	$(BIN)/discreet plan configs/grocery.yaml
+
+test: setup data  ## run every test of the default suite
+	$(BIN)/python -m pytest -q -n 2 tests privacy transforms pipelines
+
+lint: setup  ## check style (ruff) and types (mypy, strict)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## write the code in the project's style
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+
+bench: setup  ## time 10 million events against DuckDB without privacy
+	$(BIN)/python -m benchmarks.compare
+
+clean:  ## remove the sample data and releases, but not .venv
+	rm -rf data out

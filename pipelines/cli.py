@@ -1,0 +1,165 @@
+"""The command line. It only wires: nothing that a worker unpickles lives here."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from pipelines.config import RUN_ID, Config, load_config
+from pipelines.version import VERSION
+from privacy.plan import Plan, PlanError, make_plan
+from transforms.errors import ConfigError, DiscreetError, Status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="discreet", description="Differentially private releases of event files.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"discreet {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    variables = _Parser(add_help=False, allow_abbrev=False)
+    variables.add_argument(
+        "--var", action="append", default=[], metavar="NAME=VALUE", help="what ${NAME} in the config stands for"
+    )
+    variables.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    plan = commands.add_parser(
+        "plan",
+        parents=[variables],
+        allow_abbrev=False,
+        help="show what a config would spend, and how far off numbers are",
+    )
+    plan.add_argument("configs", nargs="+", metavar="CONFIG", help="one config, or two to compare")
+    run = commands.add_parser(
+        "run",
+        parents=[variables],
+        allow_abbrev=False,
+        help="publish the releases of a config",
+        epilog="Further options go to Beam. The default is --runner=FnApiRunner with --direct_num_workers set to the cores.",
+    )
+    run.add_argument("config", metavar="CONFIG")
+    run.add_argument("--run-id", metavar="ID", help="default: 12 digits of the config's digest")
+    run.add_argument("--output", metavar="PATH", help="instead of output.path")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status."""
+    logging.basicConfig(level=logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    signal.signal(signal.SIGTERM, _terminate)
+    errors = Console(stderr=True, highlight=False, markup=True, soft_wrap=True)
+    try:
+        return _dispatch(arguments, errors)
+    except DiscreetError as error:
+        for line in str(error).splitlines():
+            errors.print(f"discreet: {line}", markup=False)
+        return int(error.status)
+    except BrokenPipeError:
+        return int(Status.RUNNER)
+    except KeyboardInterrupt:
+        _leave(errors, "interrupted; nothing was published, the same command starts again", Status.INTERRUPTED)
+    except _Terminated:
+        _leave(errors, "terminated; nothing was published, the same command starts again", Status.TERMINATED)
+    except Exception as error:
+        from transforms.work_folder import without_data
+
+        clean = without_data(error)
+        errors.print(f"discreet: {clean}", markup=False)
+        return int(clean.status)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _leave(console: Console, message: str, status: Status) -> NoReturn:
+    """Ends at once: Beam's worker threads would go on."""
+    console.print(f"discreet: {message}", markup=False)
+    sys.stdout.flush()
+    os._exit(int(status))
+
+
+def _dispatch(arguments: Sequence[str] | None, errors: Console) -> int:
+    known, rest = _parser().parse_known_args(arguments)
+    if known.command == "plan":
+        if rest:
+            raise ConfigError(f"{rest[0]}: discreet plan does not know this option; see discreet plan --help")
+        return _plan(known)
+    return _run(known, rest, errors)
+
+
+def _variables(pairs: Sequence[str]) -> dict[str, str]:
+    variables = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--var {pair}: has no =; write --var NAME=VALUE")
+        if name in variables:
+            raise ConfigError(f"--var {name}: is given twice; give it once")
+        variables[name] = value
+    return variables
+
+
+def _planned(path: str, variables: dict[str, str], output: str | None = None) -> tuple[Config, Plan]:
+    config = load_config(path, variables, output)
+    try:
+        return config, make_plan(config.budget, config.releases)
+    except PlanError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _plan(known: argparse.Namespace) -> int:
+    from pipelines.report import print_comparison, print_plan
+    from pipelines.statement import guarantee, plan_json, protected
+
+    if len(known.configs) > 2:
+        raise ConfigError(f"{known.configs[2]}: discreet plan takes one config or two; name fewer")
+    planned = [(path, *_planned(path, _variables(known.var))) for path in known.configs]
+    if known.json:
+        plans: list[dict[str, Any]] = [
+            {"config": path, "guarantee": guarantee(config), "protected": protected(config), "plan": plan_json(plan)}
+            for path, config, plan in planned
+        ]
+        print(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}, indent=2))
+        return int(Status.PUBLISHED)
+    console = Console(highlight=False, soft_wrap=True)
+    for path, config, plan in planned:
+        print_plan(console, config, plan, path)
+    if len(planned) == 2:
+        print_comparison(console, [(path, plan) for path, _, plan in planned])
+    return int(Status.PUBLISHED)
+
+
+def _run(known: argparse.Namespace, rest: list[str], errors: Console) -> int:
+    from pipelines.report import print_outcome, print_plan
+    from pipelines.run import RunCall, start
+
+    config, plan = _planned(known.config, _variables(known.var), known.output)
+    run = known.run_id or config.digest()[:12]
+    if not RUN_ID.fullmatch(run):
+        raise ConfigError(f"--run-id {run!r}: must be 1 to 100 letters, digits, dots, _ or -, starting with one of the first two")
+    print_plan(errors, config, plan, known.config)
+    outcome = start(RunCall(config=config, plan=plan, run=run, beam_arguments=rest), errors)
+    if known.json:
+        print(json.dumps(outcome, indent=2))
+    else:
+        print_outcome(Console(highlight=False, soft_wrap=True), config, outcome)
+    return int(Status.PUBLISHED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""The config: one YAML file that says what is read, what is released, and what it may cost."""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from privacy.metrics.base import Name, Strict
+from privacy.release import Budget, Column, Release
+from transforms.errors import ConfigError
+from transforms.read_events import OPERATORS
+
+Path_ = Annotated[str, Field(min_length=1)]
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class LookupConfig(Strict):
+    """A left join with a public table."""
+
+    file: Path_
+    by: Column
+    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
+
+
+class PeriodConfig(Strict):
+    """A derived column: the period that a timestamp is in."""
+
+    truncate: Column
+    to: Literal["hour", "day", "week", "month", "quarter", "year"]
+    timezone: str
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_timezone(cls, timezone: str) -> str:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{timezone!r} is no time zone; write one as Europe/Berlin or UTC") from None
+        return timezone
+
+
+class ConditionConfig(Strict):
+    """What a column must be for an event to stay."""
+
+    column: Column
+    op: str
+    value: str | tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.op not in OPERATORS:
+            raise ValueError(f"op {self.op!r} is not known; write one of {' '.join(OPERATORS)}")
+        if self.op in ("is_null", "not_null"):
+            if self.value is not None:
+                raise ValueError(f"{self.op} takes no value; remove it")
+        elif self.value is None:
+            raise ValueError(f"{self.op} needs a value; add value: ...")
+        elif (self.op in ("in", "not_in")) != isinstance(self.value, tuple):
+            raise ValueError(f"{self.op} takes {'a list' if isinstance(self.value, str) else 'one value'}; correct value")
+        return self
+
+
+class Events(Strict):
+    """What is read, and who is protected."""
+
+    files: Annotated[tuple[Path_, ...], Field(min_length=1)]
+    privacy_unit: Annotated[tuple[Column, ...], Field(min_length=1)]
+    lookups: tuple[LookupConfig, ...] = ()
+    derive: Mapping[Column, PeriodConfig] = Field(default_factory=dict)
+    where: tuple[ConditionConfig, ...] = ()
+
+    _lists = field_validator("files", "privacy_unit", mode="before")(_listed)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.privacy_unit)) < len(self.privacy_unit):
+            raise ValueError("privacy_unit repeats a column; name each once")
+        made = [column for lookup in self.lookups for column in lookup.columns] + list(self.derive)
+        for column in made:
+            if made.count(column) > 1:
+                raise ValueError(f"lookups and derive make column {column!r} twice; rename one")
+        for name, period in self.derive.items():
+            if period.truncate in self.derive:
+                raise ValueError(f"derive.{name} truncates {period.truncate!r}, itself derived; truncate its source")
+        return self
+
+
+class Output(Strict):
+    """Where releases go, in how many files each, and where the private folder is."""
+
+    path: Path_
+    files: Annotated[int, Field(ge=1, le=10_000)] = 1
+    private: Path_ | None = None
+
+
+class Config(Strict):
+    """The whole config."""
+
+    version: Literal["1"]
+    dataset: Name
+    events: Events
+    budget: Budget
+    releases: Annotated[tuple[Release, ...], Field(min_length=1)]
+    output: Output
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _text(cls, version: Any) -> Any:
+        return str(version)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [release.name for release in self.releases]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two releases are called {name!r}; rename one")
+        return self
+
+    @property
+    def private_path(self) -> str:
+        """The private folder."""
+        return self.output.private or self.output.path.rstrip("/") + ".private"
+
+    def resolved(self) -> dict[str, Any]:
+        """The config with every default filled in, as JSON values."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def digest(self) -> str:
+        """SHA-256 of the resolved config, in hexadecimal."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
+
+
+def load_config(path: str, variables: Mapping[str, str], output: str | None = None) -> Config:
+    """Reads and checks a config.
+
+    Args:
+        variables: what `${name}` stands for in files, paths and values of conditions.
+        output: replaces `output.path`.
+
+    Raises:
+        ConfigError: with one sentence a fault: where, value, rule, cure.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); name a YAML file in UTF-8") from None
+    return parse_config(text, variables, output, name=path)
+
+
+def parse_config(
+    text: str, variables: Mapping[str, str] | None = None, output: str | None = None, name: str = "config"
+) -> Config:
+    """Like `load_config`, from the text of the file."""
+    # Every scalar stays the text that was written: NO, 007 and 1e-6 get their meaning from the field they are in.
+    reader = YAML(typ="base", pure=True)
+    try:
+        tree = reader.load(text)
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = (error.problem or "it cannot be parsed").splitlines()[0]
+        raise ConfigError(f"{name}{line}: this is no YAML 1.2: {problem}; correct it there") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{name}: this is no YAML 1.2 ({type(error).__name__}); correct it") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name}: holds no mapping; start with version: 1")
+    _fill(tree, dict(variables or {}))
+    if output is not None and isinstance(tree.get("output"), dict):
+        tree["output"]["path"] = output
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(dict.fromkeys(map(_sentence, error.errors())))) from None
+
+
+def changed(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """The places at which two resolved configs differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from changed(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from changed(before, after, f"{where}[{number}]")
+    elif old != new:
+        yield where
+
+
+def _fill(tree: dict[str, Any], variables: Mapping[str, str]) -> None:
+    """Replaces `${name}` in place where it is allowed."""
+    used: set[str] = set()
+
+    def fill(value: Any, where: str) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(inner, f"{where}.{key}" if where else str(key)) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [fill(inner, f"{where}[{number}]") for number, inner in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        names = _VARIABLE.findall(value)
+        if names and not _FILLED.fullmatch(where):
+            raise ConfigError(f"{where}: {value!r} uses a variable; only files, paths and values of where may, write it out")
+        for name in names:
+            if name not in variables:
+                raise ConfigError(f"{where}: ${{{name}}} is not set; add --var {name}=VALUE")
+        used.update(names)
+        return _VARIABLE.sub(lambda match: variables[match[1]], value)
+
+    filled = fill(tree, "")
+    tree.clear()
+    tree.update(filled)
+    for name in variables:
+        if name not in used:
+            raise ConfigError(f"--var {name}: the config does not use ${{{name}}}; remove the option or correct its name")
+
+
+_FILLED = re.compile(
+    r"events\.files(\[\d+\])?|events\.lookups\[\d+\]\.file|events\.where\[\d+\]\.value(\[\d+\])?"
+    r"|releases\[\d+\]\.keys\.from|output\.(path|private)"
+)
+
+_RULES = {
+    "missing": "is missing; add it",
+    "greater_than": "must be above {gt}; write a larger number",
+    "greater_than_equal": "must be at least {ge}; write a larger number",
+    "less_than": "must be below {lt}; write a smaller number",
+    "less_than_equal": "must be at most {le}; write a smaller number",
+    "finite_number": "is not finite; write a number",
+    "float_parsing": "is no number; write a number",
+    "float_type": "is no number; write a number",
+    "int_parsing": "is no whole number; write a whole number",
+    "int_type": "is no whole number; write a whole number",
+    "int_parsing_size": "is too large; write a smaller number",
+    "int_from_float": "is no whole number; write a whole number",
+    "string_type": "is no text; write one value",
+    "string_too_short": "is empty; write a value",
+    "too_short": "is empty; list at least one",
+    "too_long": "has too many entries; list fewer",
+    "tuple_type": "is no list; write [..]",
+    "dict_type": "is no mapping; write key: value",
+    "model_type": "is no mapping; write key: value",
+    "model_attributes_type": "is no mapping; write key: value",
+    "literal_error": "is not known; write {expected}",
+}
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """One fault as where: value rule; cure."""
+    where = ""
+    for part in error["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+    kind, value = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(), 1)
+        cure = f"did you mean {close[0]}?" if close else "remove it or correct its name"
+        return f"{where}: is not a key that this version knows; {cure}"
+    if kind == "value_error":
+        message = str(error.get("ctx", {}).get("error", error["msg"]))
+    elif kind in _RULES:
+        message = _RULES[kind].format(**error.get("ctx", {}))
+        if kind != "missing" and isinstance(value, str | int | float):
+            message = f"{value!r} {message}"
+    else:
+        message = error["msg"]
+    return f"{where or 'config'}: {message}"
+
+
+def _known_keys() -> list[str]:
+    """Every key that a config may have."""
+    schema = Config.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return sorted({key for part in parts for key in part.get("properties", {})})

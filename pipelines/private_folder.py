@@ -1,0 +1,126 @@
+"""The private folder of a run id: its lock, the attempts' work, and the record of which draw is published."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from transforms.errors import RunnerError
+from transforms.work_folder import WorkFolder, create_if_absent
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Which staged files are published. Once it exists, this run id never draws again.
+
+    Attributes:
+        attempt: name of the attempt's folder.
+        config: digest of the config.
+        files: SHA-256 of each staged file.
+    """
+
+    attempt: str
+    config: str
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PrivateFolder:
+    """Paths of one run id below `output.private`."""
+
+    root: Path
+    run: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.run
+
+    @property
+    def _commit(self) -> Path:
+        return self.path / "commit.json"
+
+    @property
+    def _lock(self) -> Path:
+        return self.root / f"{self.run}.lock"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run id. The operating system lets go of it when this process ends, however it ends.
+
+        Raises:
+            RunnerError: another process holds it.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            handle = os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                raise RunnerError(
+                    f"run {self.run}: another process is at work on it; wait for it, or choose another --run-id"
+                ) from None
+            if self._lock.exists() and os.path.samestat(os.fstat(handle), os.stat(self._lock)):
+                break
+            os.close(handle)  # its holder removed the file between the two calls
+        try:
+            yield
+        finally:
+            self._lock.unlink(missing_ok=True)
+            os.close(handle)
+            if self.root.is_dir() and not any(self.root.iterdir()):
+                self.root.rmdir()
+
+    def commit(self) -> Commit | None:
+        """The record, if the run got that far.
+
+        Raises:
+            RunnerError: it is there but damaged.
+        """
+        try:
+            return Commit(**json.loads(self._commit.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError):
+            raise RunnerError(f"{self._commit}: is damaged; restore it, or choose another --run-id") from None
+
+    def new_attempt(self) -> WorkFolder:
+        """Removes what earlier attempts without a record left, and makes room for a new one."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        folder = WorkFolder(self.path / uuid.uuid4().hex)
+        folder.create()
+        return folder
+
+    def record(self, folder: WorkFolder, config: str) -> Commit:
+        """Fixes what an attempt staged as what is published."""
+        files = {path.name: _digest(path) for path in sorted(folder.staged.glob("*.arrow"))}
+        commit = Commit(folder.path.name, config, files)
+        create_if_absent(self._commit, json.dumps(vars(commit)).encode())
+        return commit
+
+    def staged(self, commit: Commit) -> Iterator[bytes]:
+        """The staged files that a record names.
+
+        Raises:
+            RunnerError: one is missing or is not what was recorded.
+        """
+        folder = WorkFolder(self.path / commit.attempt)
+        for name, digest in commit.files.items():
+            path = folder.staged / name
+            if not path.is_file() or _digest(path) != digest:
+                raise RunnerError(f"{path}: is not what the run drew; restore it, or choose another --run-id")
+            yield path.read_bytes()
+
+    def remove(self) -> None:
+        """Removes everything of this run id but the lock."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

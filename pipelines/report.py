@@ -1,0 +1,83 @@
+"""What a person reads on the terminal: the plan as a table, and how a run ended."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.config import Config
+from pipelines.statement import guarantee, protected, units_note
+from privacy.intervals import QUANTILE
+from privacy.plan import Plan, SelectionStage, Stage
+
+
+def print_plan(console: Console, config: Config, plan: Plan, name: str) -> None:
+    """The stages of each release with what they cost and how far off they make a number."""
+    console.print(f"[bold]Plan of {name}[/bold]: epsilon {plan.epsilon:g}, delta {plan.delta:g}, dataset {config.dataset}")
+    console.print(protected(config))
+    for release in plan.releases:
+        table = Table(box=box.SIMPLE_HEAD, title=f"release {release.name}", title_justify="left")
+        table.add_column("stage")
+        for heading in ("budget", "bound", "noise (std. dev.)", "95% interval"):
+            table.add_column(heading, justify="right")
+        for stage in release.stages:
+            table.add_row(stage.name, f"{stage.share:.1%}", *_cells(stage))
+        console.print(table)
+        note = units_note(release)
+        if note:
+            console.print(note)
+    console.print(
+        "budget: part of the run's mu^2, by the shares in the config (1 where omitted). bound: L2 norm of what one unit may "
+        "add. Noise: discrete Gaussian."
+    )
+
+
+def _cells(stage: Stage) -> tuple[str, str, str]:
+    bound, deviation = stage.norm * stage.grid.step, stage.deviation
+    interval = (
+        f"keeps >= {stage.threshold * stage.grid.step:,.4g}"
+        if isinstance(stage, SelectionStage)
+        else (f"+- {QUANTILE * deviation:,.4g}")
+    )
+    return f"{bound:,.4g}", f"{deviation:,.4g}", interval
+
+
+def print_comparison(console: Console, plans: list[tuple[str, Plan]]) -> None:
+    """Two plans side by side: the noise of each stage, and the ratio."""
+    (first, before), (second, after) = plans
+    table = Table(box=box.SIMPLE_HEAD, title="noise (std. dev.) side by side", title_justify="left")
+    for heading in ("release", "stage", first, second, "ratio"):
+        table.add_column(heading, justify="left" if heading in ("release", "stage") else "right")
+    rows: dict[tuple[str, str], list[Stage | None]] = {}
+    for place, plan in enumerate((before, after)):
+        for release in plan.releases:
+            for stage in release.stages:
+                rows.setdefault((release.name, stage.name), [None, None])[place] = stage
+    for (release_name, stage_name), (left, right) in rows.items():
+        cells = [f"{stage.deviation:,.4g}" if stage else "-" for stage in (left, right)]
+        ratio = f"{right.deviation / left.deviation:.3f}" if left and right else "-"
+        table.add_row(release_name, stage_name, *cells, ratio)
+    console.print(table)
+
+
+def print_outcome(console: Console, config: Config, outcome: dict[str, Any]) -> None:
+    """How a run ended."""
+    verb = "Published" if outcome["drawn"] else "Already published, nothing drawn"
+    console.print(f"[bold]{verb}[/bold]: run {outcome['run']} in {outcome['output']}")
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("release")
+    table.add_column("published keys", justify="right")
+    table.add_column("folder")
+    for name, release in outcome["releases"].items():
+        table.add_row(name, f"{release['keys']:,}", release["path"])
+    console.print(table)
+    for name, release in outcome["releases"].items():
+        if release["keys"] == 0:
+            console.print(
+                f"{name} has no key: none had enough units to be shown. Use coarser keys, a smaller keys_per_unit, a larger "
+                f"share for select, or a larger epsilon; discreet plan says how many units a key needs."
+            )
+    spent = outcome["spent"]
+    console.print(f"Spent: epsilon {spent['epsilon']:g}, delta {spent['delta']:g}. {guarantee(config)}")
+    console.print(f"Manifest: {outcome['manifest']}")

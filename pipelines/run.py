@@ -1,0 +1,175 @@
+"""One run: plan, read, aggregate, draw, record, publish. `python -m pipelines.run` is `discreet run`."""
+
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from pipelines.config import Config, changed
+from pipelines.private_folder import PrivateFolder
+from pipelines.statement import statement
+from pipelines.version import VERSION
+from privacy.ids import new_secret
+from privacy.plan import Plan
+from transforms.errors import ConfigError, RunnerError
+
+if TYPE_CHECKING:
+    from pipelines.inputs import Inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCall:
+    """What `discreet run` was asked for."""
+
+    config: Config
+    plan: Plan
+    run: str
+    beam_arguments: list[str]
+
+
+def start(call: RunCall, console: Console) -> dict[str, Any]:
+    """Publishes a run, or finds it published.
+
+    Returns:
+        run, output, manifest, drawn (False where it was published before), releases (keys and path), spent.
+
+    Raises:
+        DiscreetError: with the exit status and one sentence for the user.
+    """
+    from pipelines.graph import runner_options
+
+    output = Path(call.config.output.path)
+    options = runner_options(call.beam_arguments)
+    published = _published(call)
+    if published is not None:
+        return published
+    private = PrivateFolder(Path(call.config.private_path), call.run)
+    _check_apart(output, private.root)
+    from pipelines.inputs import resolve_inputs
+
+    inputs = resolve_inputs(call.config, call.plan)
+    with private.locked():
+        published = _published(call)
+        if published is not None:
+            return published
+        commit = private.commit()
+        if commit is None:
+            _check_nothing_visible(call, output)
+            _draw(call, inputs, private, options, console)
+            commit = private.commit()
+            assert commit is not None
+        elif commit.config != call.config.digest():
+            raise ConfigError(f"run {call.run}: was drawn with another config; choose another --run-id")
+        from pipelines.publish import publish
+
+        publish(
+            call.config,
+            call.run,
+            inputs,
+            private.staged(commit),
+            statement(call.config, call.run, call.plan, _versions()),
+        )
+        private.remove()
+    outcome = _published(call)
+    assert outcome is not None
+    return outcome | {"drawn": True}
+
+
+def _published(call: RunCall) -> dict[str, Any] | None:
+    """The outcome of a run that is published.
+
+    Raises:
+        ConfigError: it was published with another config.
+    """
+    from pipelines.publish import manifest_path, read_manifest, release_path
+
+    output = Path(call.config.output.path)
+    manifest = read_manifest(output, call.run)
+    if manifest is None:
+        return None
+    if manifest["config_digest"] != call.config.digest():
+        differences = ", ".join(changed(manifest["config"], call.config.resolved()))
+        raise ConfigError(f"run {call.run}: is published with another config ({differences}); choose another --run-id")
+    return {
+        "run": call.run,
+        "output": str(output),
+        "manifest": str(manifest_path(output, call.run)),
+        "drawn": False,
+        "releases": {
+            release.name: {
+                "keys": _rows(output, manifest, release.name),
+                "path": str(release_path(output, release.name, call.run)),
+            }
+            for release in call.config.releases
+        },
+        "spent": {"epsilon": call.plan.epsilon, "delta": call.plan.delta},
+    }
+
+
+def _rows(output: Path, manifest: dict[str, Any], release: str) -> int:
+    import pyarrow.parquet as pq
+
+    paths = [output / file["path"] for file in manifest["files"] if file["path"].startswith(f"{release}/")]
+    try:
+        return sum(pq.read_metadata(path).num_rows for path in paths)
+    except FileNotFoundError:
+        raise RunnerError(f"{output / release}: files of the run are gone; restore them, they are never drawn again") from None
+
+
+def _check_apart(output: Path, private: Path) -> None:
+    if private.resolve().is_relative_to(output.resolve()):
+        raise ConfigError(f"output.private: {private} lies in {output}, which is published; write a folder elsewhere")
+
+
+def _check_nothing_visible(call: RunCall, output: Path) -> None:
+    """Refuses to draw where files of another draw of this run id can already be read."""
+    from pipelines.publish import release_path
+
+    for release in call.config.releases:
+        path = release_path(output, release.name, call.run)
+        if path.exists():
+            raise ConfigError(f"{path}: is there, but not the private record of its draw; choose another --run-id")
+
+
+def _draw(call: RunCall, inputs: "Inputs", private: PrivateFolder, options: Any, console: Console) -> None:
+    """Runs the pipeline and records what it staged."""
+    import apache_beam as beam
+
+    from pipelines.graph import build_graph, choose_sharding, is_local
+    from pipelines.progress import shown
+    from transforms.read_events import BATCH_ROWS
+
+    sharding = choose_sharding(inputs.rows, len(inputs.releases), options)
+    folder = private.new_attempt()
+    steps = sum(1 + part.rows // BATCH_ROWS for part in inputs.parts) + sharding.unit_shards + sharding.key_shards
+    pipeline = beam.Pipeline(options=options)
+    build_graph(pipeline, inputs, sharding, new_secret(), folder)
+    try:
+        if is_local(options):
+            with shown(console, folder, steps):
+                pipeline.run().wait_until_finish()
+        else:
+            pipeline.run().wait_until_finish()
+    except Exception as error:  # runners raise whatever they like; the worker's own report says what it was
+        raise folder.reported() or RunnerError(
+            f"the runner failed ({type(error).__name__}); its own log says more, start again with the same run id"
+        ) from None
+    reported = folder.reported()
+    if reported is not None:
+        raise reported
+    private.record(folder, call.config.digest())
+
+
+def _versions() -> dict[str, str]:
+    packages = ("apache-beam", "numpy", "opendp", "pyarrow")
+    return {"discreet": VERSION, "python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["run", *sys.argv[1:]]))

@@ -1,0 +1,128 @@
+"""What a metric is: the vectors it needs, and how their noisy sums become published columns."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from privacy.grid import Floats, Grid, Ints
+from privacy.intervals import sum_interval
+from privacy.vectors import Vector
+
+NAME_RULE = "must start with a letter and hold only lower-case letters, digits and _"
+
+
+def _check_name(name: str) -> str:
+    if not name.isascii() or not name[:1].isalpha() or name != name.lower() or not name.replace("_", "a").isalnum():
+        raise ValueError(f"{name!r} {NAME_RULE}; write for example 'monthly_sales'")
+    return name
+
+
+def _check_clip(clip: tuple[float, float]) -> tuple[float, float]:
+    low, high = clip
+    shown = f"[{low:g}, {high:g}]"
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"{shown} is not finite; write the smallest and largest sensible value")
+    if low > high:
+        raise ValueError(f"{shown} is reversed; write [low, high]")
+    if low == high:
+        raise ValueError(f"{shown} is empty; low must be below high")
+    if max(abs(low), abs(high)) > 1e30 or high - low < 1e-30 or high - low < 1e-9 * max(abs(low), abs(high)):
+        raise ValueError(f"{shown} is too large or too narrow; its ends must be within +-1e30 and apart from each other")
+    return clip
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Share = Annotated[float, Field(gt=0, le=1e6, ge=1e-6, allow_inf_nan=False)]
+Clip = Annotated[tuple[float, float], AfterValidator(_check_clip)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """A part of the config: unknown keys are errors, values cannot be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Bounds(Strict):
+    """How much one unit may add to a release."""
+
+    keys_per_unit: Annotated[Count, Field(le=2**16)]
+    rows_per_key: Annotated[Count, Field(le=10**6)]
+
+
+@dataclass(frozen=True)
+class NoisySums:
+    """What noise left of a vector, per published key: int64 steps of the grid, and the noise's standard deviation in steps."""
+
+    steps: Ints
+    grid: Grid
+    scale: float
+
+    @property
+    def values(self) -> Floats:
+        return self.grid.to_values(self.steps)
+
+    @property
+    def deviation(self) -> float:
+        return self.scale * self.grid.step
+
+
+Columns = Mapping[str, NDArray[np.int64] | Floats]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One vector of a metric, and its part of the metric's share."""
+
+    label: str
+    weight: float
+    vector: Vector
+
+
+class Metric(Strict, ABC):
+    """One metric of a release, as written in the config."""
+
+    kind: ClassVar[str]
+
+    name: Name
+    share: Share = 1.0
+
+    @property
+    def column(self) -> str | None:
+        """The column whose values it needs."""
+        return None
+
+    @abstractmethod
+    def parts(self, bounds: Bounds) -> tuple[Part, ...]:
+        """The vectors that noise is added to. Their weights add up to 1."""
+
+    @abstractmethod
+    def columns(self, sums: Sequence[NoisySums], *, integers: bool) -> Columns:
+        """The published columns: the value and its 95% interval.
+
+        Args:
+            sums: of each part, in order.
+            integers: whether the column's values are integers.
+        """
+
+
+def value_columns(name: str, sums: NoisySums, *, integers: bool) -> Columns:
+    """A noisy sum and its interval; integers are rounded, their interval's low end down, its high end up."""
+    values = sums.values
+    low, high = sum_interval(values, sums.deviation)
+    if not integers:
+        return {name: values, f"{name}_low": low, f"{name}_high": high}
+    return {
+        name: _integers(np.rint(values)),
+        f"{name}_low": _integers(np.floor(low)),
+        f"{name}_high": _integers(np.ceil(high)),
+    }
+
+
+def _integers(values: Floats) -> Ints:
+    return np.clip(values, -(2.0**62), 2.0**62).astype(np.int64)

@@ -1,0 +1,49 @@
+"""The mean of a column."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from privacy.intervals import ratio_interval
+from privacy.metrics.base import Bounds, Clip, Columns, Metric, NoisySums, Part
+from privacy.tallies import Values
+from privacy.vectors import CentredVector, CountVector
+
+
+class MeanMetric(Metric):
+    """The mean of a column's clipped values: the middle of the clip, plus a noisy centred sum over a noisy count."""
+
+    kind: ClassVar[str] = "mean"
+
+    mean: str
+    clip: Clip
+
+    @property
+    def column(self) -> str:
+        return self.mean
+
+    @property
+    def middle(self) -> float:
+        return self.clip[0] / 2 + self.clip[1] / 2
+
+    def parts(self, bounds: Bounds) -> tuple[Part, ...]:
+        counts = CountVector(Values(self.mean), bounds.keys_per_unit, bounds.rows_per_key)
+        # The count's noise matters only as far as a mean is away from the middle, so the sum gets more of the share.
+        return (
+            Part("sum", 2 / 3, CentredVector(self.mean, *self.clip, counts)),
+            Part("count", 1 / 3, counts),
+        )
+
+    def columns(self, sums: Sequence[NoisySums], *, integers: bool) -> Columns:
+        amounts, counts = sums
+        low, high = self.clip
+        reach = high / 2 - low / 2
+        ends = ratio_interval(amounts.values, counts.values, amounts.deviation, counts.deviation, reach)
+        positive = counts.values > 0
+        ratio = np.where(positive, amounts.values / np.where(positive, counts.values, 1.0), 0.0)
+        return {
+            self.name: np.clip(self.middle + ratio, low, high),
+            f"{self.name}_low": np.clip(self.middle + ends[0], low, high),
+            f"{self.name}_high": np.clip(self.middle + ends[1], low, high),
+        }

@@ -1,0 +1,210 @@
+"""The plan: the budget resolved into one noise scale per stage, before any data is read."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from privacy.gaussian import COLLISION, largest_mu, tail_quantile
+from privacy.grid import Grid, Ints
+from privacy.metrics.base import Metric
+from privacy.release import Budget, Release
+from privacy.selection import GRID, NORM, selection_weights, threshold
+from privacy.tallies import Tally
+from privacy.vectors import Vector
+
+SELECTION_PART = 0.01
+"""Of delta, for all private selections together."""
+
+LEAST_DELTA = 1e-14
+"""What must be left of delta for the noise."""
+
+
+class PlanError(ValueError):
+    """The budget cannot be resolved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One DP mechanism of a release: Gaussian noise on a vector over keys.
+
+    Attributes:
+        share: fraction of the run's mu^2, in (0, 1].
+        norm: L2 norm of one unit's part, in steps of the grid.
+        scale: standard deviation of the noise, in steps.
+    """
+
+    name: str
+    share: float
+    grid: Grid
+    norm: int
+    scale: float
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise, in units of the value."""
+        return self.scale * self.grid.step
+
+    @property
+    def multiplier(self) -> float:
+        return self.scale / self.norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionStage(Stage):
+    """The selection of private keys: weight per key, at most `cap` keys of a unit, kept from `threshold` steps on."""
+
+    cap: int
+    delta: float
+    threshold: int
+    weights: Ints = field(repr=False, compare=False)
+
+    def units_needed(self, probability: float, keys: int) -> float:
+        """How many units with this many keys each make a key appear with this probability."""
+        reach = self.threshold - self.scale * tail_quantile(probability)
+        return max(1.0, reach / int(self.weights[min(keys, self.cap)]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorStage(Stage):
+    """Noise on one vector of a metric."""
+
+    vector: Vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricPlan:
+    metric: Metric
+    stages: tuple[VectorStage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasePlan:
+    """A release's stages; `selection` is None where the keys are public."""
+
+    release: Release
+    selection: SelectionStage | None
+    metrics: tuple[MetricPlan, ...]
+
+    @property
+    def name(self) -> str:
+        return self.release.name
+
+    @property
+    def vectors(self) -> tuple[VectorStage, ...]:
+        return tuple(stage for metric in self.metrics for stage in metric.stages)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return self.vectors if self.selection is None else (self.selection, *self.vectors)
+
+    @property
+    def cap(self) -> int | None:
+        """How many keys of one unit are looked at; None where the keys are public and all are."""
+        return None if self.selection is None else self.selection.cap
+
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """What is added up per unit and key, each once."""
+        return tuple(dict.fromkeys(tally for stage in self.vectors for tally in stage.vector.tallies))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Guarantee: everything that the stages publish together is (epsilon, delta)-DP. Source: docs/guarantee.md, "Composition"."""
+
+    epsilon: float
+    delta: float
+    mu: float
+    delta_selection: float
+    releases: tuple[ReleasePlan, ...]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return tuple(stage for release in self.releases for stage in release.stages)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A stage before its noise is known; `metric` is None for the selection."""
+
+    name: str
+    share: float
+    grid: Grid
+    norm: int
+    metric: Metric | None = None
+    vector: Vector | None = None
+
+
+def make_plan(budget: Budget, releases: Sequence[Release]) -> Plan:
+    """Splits the budget over the stages by their shares, and calibrates their noise. Pure; never looks at data.
+
+    Raises:
+        PlanError: delta is too small for any noise to keep it.
+    """
+    total = sum(release.share for release in releases)
+    drafts = {release.name: _drafts(release, release.share / total) for release in releases}
+    stages = [draft for parts in drafts.values() for draft in parts]
+    select_total = sum(draft.share for draft in stages if draft.metric is None)
+    delta_selection = budget.delta * SELECTION_PART if select_total else 0.0
+    delta_noise = budget.delta - delta_selection - COLLISION
+    if delta_noise < LEAST_DELTA:
+        raise PlanError(f"budget.delta: {budget.delta:g} is too small to be kept; write {2 * LEAST_DELTA:g} or more")
+    mu = largest_mu(budget.epsilon, delta_noise, min(draft.norm / math.sqrt(draft.share) for draft in stages))
+    return Plan(
+        epsilon=budget.epsilon,
+        delta=budget.delta,
+        mu=mu,
+        delta_selection=delta_selection,
+        releases=tuple(
+            _release_plan(release, drafts[release.name], mu, delta_selection / (select_total or 1.0)) for release in releases
+        ),
+    )
+
+
+def _drafts(release: Release, fraction: float) -> list[_Draft]:
+    """The stages of a release that has this fraction of the budget: its selection, if any, then the metrics' parts."""
+    drafts = [] if release.keys.public else [_Draft("select", release.select.share, GRID, NORM)]
+    for metric in release.metrics:
+        for part in metric.parts(release.bounds):
+            name = f"{metric.name}.{part.label}" if part.label else metric.name
+            share = metric.share * part.weight
+            drafts.append(_Draft(name, share, part.vector.grid, part.vector.norm, metric, part.vector))
+    total = sum(draft.share for draft in drafts)
+    return [replace(draft, share=draft.share / total * fraction) for draft in drafts]
+
+
+def _release_plan(release: Release, drafts: list[_Draft], mu: float, delta_per_share: float) -> ReleasePlan:
+    selection = None
+    stages: dict[str, list[VectorStage]] = {metric.name: [] for metric in release.metrics}
+    for draft in drafts:
+        # Rounded up, so that the float arithmetic of this line costs nobody's privacy.
+        scale = draft.norm / math.sqrt(draft.share) / mu * (1 + 1e-12)
+        if draft.metric is None or draft.vector is None:
+            selection = _selection(release.select.cap, draft, scale, delta_per_share * draft.share)
+        else:
+            stage = VectorStage(
+                name=draft.name,
+                share=draft.share,
+                grid=draft.grid,
+                norm=draft.norm,
+                scale=scale,
+                vector=draft.vector,
+            )
+            stages[draft.metric.name].append(stage)
+    metrics = tuple(MetricPlan(metric=metric, stages=tuple(stages[metric.name])) for metric in release.metrics)
+    return ReleasePlan(release=release, selection=selection, metrics=metrics)
+
+
+def _selection(cap: int, draft: _Draft, scale: float, delta: float) -> SelectionStage:
+    weights = selection_weights(cap)
+    return SelectionStage(
+        name=draft.name,
+        share=draft.share,
+        grid=draft.grid,
+        norm=draft.norm,
+        scale=scale,
+        cap=cap,
+        delta=delta,
+        threshold=threshold(weights, scale, delta),
+        weights=weights,
+    )

@@ -1,0 +1,74 @@
+"""What a release declares: its keys, bounds, selection, metrics and budget. The privacy part of the config."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from privacy.metrics import AnyMetric
+from privacy.metrics.base import Bounds, Count, Name, Share, Strict
+from privacy.selection import MOST_KEYS
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+class Budget(Strict):
+    """What the whole run may spend."""
+
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    delta: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+
+
+class Select(Strict):
+    """How private keys are selected: the share of the budget, and the cap on the keys of one unit that are looked at."""
+
+    share: Share = 1.0
+    cap: Annotated[Count, Field(le=MOST_KEYS)] = 1024
+
+
+class Keys(Strict):
+    """The key columns. Private keys are selected by DP; with `values` or `from`, exactly the listed ones are published."""
+
+    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
+    values: dict[Column, Annotated[tuple[str, ...], Field(min_length=1)]] | None = None
+    file: Annotated[str | None, Field(alias="from", min_length=1)] = None
+
+    @property
+    def public(self) -> bool:
+        return self.values is not None or self.file is not None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns {list(self.columns)} repeat a column; name each once")
+        if self.values is not None and self.file is not None:
+            raise ValueError("values and from are both given; list the public keys in one of them")
+        if self.values is not None:
+            if set(self.values) != set(self.columns):
+                raise ValueError(f"values lists {sorted(self.values)}; list the values of each of {list(self.columns)}")
+            for column, listed in self.values.items():
+                if len(set(listed)) < len(listed):
+                    raise ValueError(f"values.{column} repeats a value; list each once")
+        return self
+
+
+class Release(Strict):
+    """One output table."""
+
+    name: Name
+    share: Share = 1.0
+    keys: Keys
+    bounds: Bounds
+    select: Select = Select()
+    metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.keys.public and "select" in self.model_fields_set:
+            raise ValueError("select is given, but the keys are public and not selected; remove select")
+        taken = set(self.keys.columns)
+        for metric in self.metrics:
+            for column in (metric.name, f"{metric.name}_low", f"{metric.name}_high"):
+                if column in taken:
+                    raise ValueError(f"two output columns are called {column!r}; rename metric {metric.name!r}")
+                taken.add(column)
+        return self

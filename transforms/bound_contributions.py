@@ -1,0 +1,97 @@
+"""Per shard of units: bounding what each unit adds to each stage, and adding the units up by key."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from privacy.ids import Ids
+from privacy.plan import ReleasePlan
+from privacy.vectors import UnitRows
+from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch
+from transforms.grouping import cap_keys, group_ids, group_pairs
+from transforms.sum_by_unit import ReleaseInput
+from transforms.work_folder import WorkFolder, guarded
+
+Grouped = tuple[int, Iterable[bytes]]
+
+
+@dataclass(eq=False, kw_only=True)
+class BoundContributions(beam.PTransform[beam.PCollection[Grouped], beam.PCollection[tuple[int, bytes]]]):
+    """(unit shard, payloads) to (key shard, payload): bounded sums by key, and the names of keys.
+
+    Guarantee: one unit changes the sums of a stage by a vector over keys of at most the stage's norm.
+    """
+
+    releases: Sequence[ReleaseInput]
+    shards: int
+    exchange: Exchange
+    folder: WorkFolder
+
+    def expand(self, input_or_inputs: beam.PCollection[Grouped]) -> beam.PCollection[tuple[int, bytes]]:
+        return input_or_inputs | "Bound" >> beam.ParDo(_Bound(self)).with_output_types(tuple[int, bytes])
+
+
+class _Bound(beam.DoFn):
+    def __init__(self, step: BoundContributions) -> None:
+        self.releases, self.shards, self.exchange, self.folder = step.releases, step.shards, step.exchange, step.folder
+
+    @guarded
+    def process(self, element: Grouped) -> Iterator[tuple[int, bytes]]:
+        received = self.exchange.receive(element[1])
+        tables = []
+        for release in self.releases:
+            if sums := received.pop(f"sums:{release.number}", []):
+                tables.append(bound_contributions(sums, release.plan))
+            if names := received.pop(f"names:{release.number}", []):
+                tables.append(merge_names(names))
+        yield from self.exchange.send(tables, self.shards)
+
+
+def joined(batches: Sequence[pa.RecordBatch], column: str) -> np.ndarray:
+    """A column of several batches, one after the other."""
+    return np.concatenate([batch[column].to_numpy() for batch in batches])
+
+
+def joined_ids(batches: Sequence[pa.RecordBatch], prefix: str) -> Ids:
+    """The ids of several batches, one after the other."""
+    parts = [ids_of(batch, prefix) for batch in batches]
+    return Ids(np.concatenate([part.high for part in parts]), np.concatenate([part.low for part in parts]))
+
+
+def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) -> pa.RecordBatch:
+    """Sums per unit and key, of all batches of some units, to bounded sums per key.
+
+    Args:
+        batches: tables `sums:<number>` of `sum_by_unit`, which together hold all rows of their units.
+
+    Returns:
+        `sums:<number>`: key_high, key_low, then `stage_<i>` for each stage of the plan, int64 steps; ascending by key.
+    """
+    units, keys = joined_ids(batches, "unit"), joined_ids(batches, "key")
+    groups = group_pairs(units, keys)
+    if plan.cap is not None:
+        groups = cap_keys(groups, plan.cap)
+    pairs = groups.pairs
+    rows = UnitRows(
+        units=groups.units,
+        tallies={
+            tally: pairs.add_up(joined(batches, f"tally_{number}").astype(np.int64)) for number, tally in enumerate(plan.tallies)
+        },
+        rows=len(pairs.starts),
+    )
+    pair_keys = keys.take(pairs.firsts)
+    by_key = group_ids(pair_keys)
+    bounded = [stage.vector.bounded(rows) for stage in plan.vectors]
+    if plan.selection is not None:
+        bounded.insert(0, plan.selection.weights[rows.keys_of_unit()])
+    stages: Columns = {f"stage_{number}": by_key.add_up(values) for number, values in enumerate(bounded)}
+    return named_batch(batches[0].schema.metadata[b"table"].decode(), id_columns(pair_keys.take(by_key.firsts), "key") | stages)
+
+
+def merge_names(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Each key's name once, ascending by key."""
+    table = pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+    return table.take(pa.array(group_ids(ids_of(table, "key")).firsts))

@@ -1,0 +1,73 @@
+"""Canonical columns: one form per type for ids and keys, float64 for values."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from privacy.grid import Floats
+
+_INTEGERS = (pa.types.is_integer, pa.types.is_boolean)
+_NUMBERS = (*_INTEGERS, pa.types.is_floating, pa.types.is_decimal)
+
+
+def key_type(kind: pa.DataType) -> pa.DataType | None:
+    """The published type of a key or unit column of this type; None where its values cannot be told apart safely."""
+    if pa.types.is_dictionary(kind):
+        return key_type(kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_date(kind):
+        return pa.date32()
+    if pa.types.is_decimal(kind) and kind.bit_width <= 128:
+        return pa.decimal128(kind.precision, kind.scale)
+    if any(matches(kind) for matches in _INTEGERS):
+        return kind
+    return None
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values of this type can be summed."""
+    return any(matches(kind) for matches in _NUMBERS)
+
+
+def is_integer(kind: pa.DataType) -> bool:
+    """Whether sums of values of this type are integers."""
+    return any(matches(kind) for matches in _INTEGERS)
+
+
+def as_key(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The column in its published type. Whatever cannot be converted is null."""
+    return column if column.type == kind else pc.cast(column, kind, safe=False)
+
+
+def as_id_words(column: pa.Array) -> pa.Array:
+    """A column in its published type, without nulls, as `make_ids` takes it."""
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_decimal128(kind) or kind == pa.int64():
+        return column
+    if pa.types.is_timestamp(kind):
+        return column.view(pa.int64())
+    if pa.types.is_date32(kind):
+        return column.view(pa.int32()).cast(pa.int64())
+    if pa.types.is_uint64(kind):
+        return column.view(pa.int64())
+    return column.cast(pa.int64())
+
+
+def usable_values(column: pa.Array) -> tuple[Floats, NDArray[np.bool_]]:
+    """The values as float64, shape (n,), and which of them are neither null nor NaN nor infinite."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    values = pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False)
+    return values, np.isfinite(values)
+
+
+def is_given(column: pa.Array) -> pa.Array:
+    """Which ids are neither null nor empty. bool."""
+    given = pc.is_valid(column)
+    if pa.types.is_string(column.type):
+        given = pc.and_(given, pc.fill_null(pc.not_equal(column, ""), False))
+    return given

@@ -1,0 +1,122 @@
+"""How tables travel through a shuffle: as Arrow IPC bytes, or, where all workers share a disk, as references to them."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from privacy.grid import Ints
+from privacy.ids import Ids
+from transforms.grouping import cut
+
+_ROWS_BY_VALUE = 1 << 15
+_NAME = b"table"
+
+Columns = dict[str, pa.Array | NDArray[Any]]
+
+
+def named_batch(name: str, columns: Columns) -> pa.RecordBatch:
+    """A record batch that says which table it is part of."""
+    arrays = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns.values()]
+    fields = [pa.field(field, array.type) for field, array in zip(columns, arrays, strict=True)]
+    return pa.record_batch(arrays, schema=pa.schema(fields, metadata={_NAME: name}))
+
+
+def ids_of(batch: pa.RecordBatch | pa.Table, prefix: str) -> Ids:
+    """The ids in the columns `<prefix>_high` and `<prefix>_low`."""
+    return Ids(*(batch[f"{prefix}_{word}"].to_numpy().view(np.uint64) for word in ("high", "low")))
+
+
+def id_columns(ids: Ids, prefix: str) -> Columns:
+    """The two columns of `ids_of`."""
+    return {f"{prefix}_high": ids.high, f"{prefix}_low": ids.low}
+
+
+def narrowed(values: Ints) -> NDArray[np.integer]:
+    """The same integers in the narrowest type that holds them."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    return values.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)))
+
+
+def encode(batches: Iterable[pa.RecordBatch]) -> bytes:
+    """Arrow IPC streams, one after the other. A slice carries its own rows only."""
+    sink = pa.BufferOutputStream()
+    for batch in batches:
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def decode(data: bytes) -> dict[str, list[pa.RecordBatch]]:
+    """The batches of `encode`, by the name of their table."""
+    tables: dict[str, list[pa.RecordBatch]] = {}
+    reader = pa.BufferReader(data)
+    while reader.tell() < len(data):
+        with pa.ipc.open_stream(reader) as stream:
+            tables.setdefault(stream.schema.metadata[_NAME].decode(), []).extend(stream)
+    return tables
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Sends batches to shards.
+
+    Attributes:
+        folder: where payloads lie if all workers and the submitter share a disk; None sends them by value.
+    """
+
+    folder: Path | None
+
+    def send(self, tables: Sequence[pa.RecordBatch], shards: int) -> list[tuple[int, bytes]]:
+        """Cuts tables by the ids in their first column, in which they ascend, into elements (shard, payload).
+
+        Shards without rows get none.
+        """
+        filled = []
+        edges = [cut(table.column(0).to_numpy(), shards) for table in tables]
+        for shard in range(shards):
+            batches = [
+                table.slice(at[shard], at[shard + 1] - at[shard])
+                for table, at in zip(tables, edges, strict=True)
+                if at[shard] < at[shard + 1]
+            ]
+            if batches:
+                filled.append((shard, batches))
+        if self.folder is None:
+            return [(shard, b"V" + encode([part])) for shard, batches in filled for part in _parts(batches)]
+        path = self.folder / uuid.uuid4().hex
+        sent, at = [], 0
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            for shard, batches in filled:
+                size = file.write(encode(batches))
+                sent.append((shard, b"R" + json.dumps([path.name, at, size]).encode()))
+                at += size
+        return sent
+
+    def receive(self, payloads: Iterable[bytes]) -> dict[str, list[pa.RecordBatch]]:
+        """All batches of a shard, by the name of their table."""
+        tables: dict[str, list[pa.RecordBatch]] = {}
+        for payload in payloads:
+            for name, batches in decode(self._data(payload)).items():
+                tables.setdefault(name, []).extend(batches)
+        return tables
+
+    def _data(self, payload: bytes) -> bytes:
+        if payload[:1] == b"V" or self.folder is None:
+            return payload[1:]
+        name, at, size = json.loads(payload[1:])
+        with open(self.folder / name, "rb") as file:
+            return os.pread(file.fileno(), size, at)
+
+
+def _parts(batches: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+    for batch in batches:
+        for at in range(0, batch.num_rows, _ROWS_BY_VALUE):
+            yield batch.slice(at, _ROWS_BY_VALUE)

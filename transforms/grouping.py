@@ -1,0 +1,137 @@
+"""Grouping rows by 128-bit ids: packed integers are sorted, then all bits are compared."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.grid import Ints
+from privacy.ids import Ids, Words
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Equal rows next to each other.
+
+    Attributes:
+        order: int64, shape (n,): the permutation that sorts the rows.
+        starts: int64, shape (groups,): where in the sorted rows each group starts.
+    """
+
+    order: Ints
+    starts: Ints
+
+    @property
+    def firsts(self) -> Ints:
+        """One row of each group, as it was before sorting."""
+        return self.order[self.starts]
+
+    def add_up(self, values: Ints) -> Ints:
+        """Sums of each group. int64 (n,) to int64 (groups,)."""
+        if len(self.starts) == 0:
+            return np.zeros(0, np.int64)
+        return np.add.reduceat(values[self.order], self.starts)
+
+
+def group_ids(ids: Ids) -> Groups:
+    """Groups rows with the same id. Groups ascend by id."""
+    return _group(ids.high, ids)
+
+
+@dataclass(frozen=True)
+class UnitGroups:
+    """Rows grouped by unit and key.
+
+    Attributes:
+        pairs: one group per unit and key; the groups of a unit are next to each other and ascend by key id.
+        units: int64, shape (u,): which pair each unit starts with. Units ascend by the high word of their id.
+    """
+
+    pairs: Groups
+    units: Ints
+
+
+def group_pairs(units: Ids, keys: Ids) -> UnitGroups:
+    """Groups rows with the same unit and key."""
+    by_unit = group_ids(units)
+    rows = len(by_unit.order)
+    ranks = np.zeros(rows, np.uint64)
+    ranks[by_unit.starts[1:]] = 1
+    ranks = np.cumsum(ranks, dtype=np.uint64)
+    high, low = keys.take(by_unit.order)
+    rank_bits = max(len(by_unit.starts), 1).bit_length()
+    words = ranks << np.uint64(64 - rank_bits) | high >> np.uint64(rank_bits)
+    within = _group(words, (ranks, high, low))
+    pairs = Groups(by_unit.order[within.order], within.starts)
+    return UnitGroups(pairs, np.searchsorted(within.starts, by_unit.starts))
+
+
+def cap_keys(groups: UnitGroups, cap: int) -> UnitGroups:
+    """Keeps the `cap` smallest key ids of each unit. Rows of other keys stay in no group."""
+    sizes = np.diff(groups.units, append=len(groups.pairs.starts))
+    if sizes.max(initial=0) <= cap:
+        return groups
+    kept = np.arange(len(groups.pairs.starts)) - np.repeat(groups.units, sizes) < cap
+    row_sizes = np.diff(groups.pairs.starts, append=len(groups.pairs.order))
+    order = groups.pairs.order[np.repeat(kept, row_sizes)]
+    starts = np.cumsum(row_sizes[kept]) - row_sizes[kept]
+    kept_sizes = np.minimum(sizes, cap)
+    return UnitGroups(Groups(order, starts), np.cumsum(kept_sizes) - kept_sizes)
+
+
+def locate(wanted: Ids, among: Ids) -> Ints:
+    """Where each id stands in `among`, which ascends and holds each once; -1 where it does not. int64, shape (n,)."""
+    found = np.full(len(wanted.high), -1)
+    open_rows = np.arange(len(wanted.high))
+    at = np.searchsorted(among.high, wanted.high)
+    while open_rows.size:
+        inside = at < len(among.high)
+        inside[inside] = among.high[at[inside]] == wanted.high[open_rows[inside]]
+        open_rows, at = open_rows[inside], at[inside]
+        hit = among.low[at] == wanted.low[open_rows]
+        found[open_rows[hit]] = at[hit]
+        open_rows, at = open_rows[~hit], at[~hit] + 1
+    return found
+
+
+def cut(high: Words, shards: int) -> Ints:
+    """Where ascending high words are cut into shards, by their size alone. int64, shape (shards + 1,)."""
+    edges = (np.arange(1, shards, dtype=object) << 64) // shards
+    inner = np.searchsorted(high, edges.astype(np.uint64))
+    return np.concatenate([[0], inner, [len(high)]]).astype(np.int64)
+
+
+def _group(words: Words, columns: tuple[Words, ...]) -> Groups:
+    """Groups equal rows of columns, the most significant first; words ascends with them."""
+    rows = len(words)
+    if rows == 0:
+        return Groups(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    low_bits = np.uint64((1 << max(rows - 1, 1).bit_length()) - 1)
+    packed = words & ~low_bits | np.arange(rows, dtype=np.uint64)
+    packed.sort()
+    order = (packed & low_bits).astype(np.int64)
+    changes = _changes(columns, order)
+    same_prefix = (packed[1:] ^ packed[:-1]) <= low_bits
+    tied = changes & same_prefix
+    if tied.any():
+        _sort_ties(order, same_prefix, tied, columns)
+        changes = _changes(columns, order)
+    return Groups(order, np.flatnonzero(np.concatenate([[True], changes])))
+
+
+def _changes(columns: tuple[Words, ...], order: Ints) -> NDArray[np.bool_]:
+    changes = np.zeros(len(order) - 1, np.bool_)
+    for column in columns:
+        ordered = column[order]
+        changes |= ordered[1:] != ordered[:-1]
+    return changes
+
+
+def _sort_ties(order: Ints, same_prefix: NDArray[np.bool_], tied: NDArray[np.bool_], columns: tuple[Words, ...]) -> None:
+    """Sorts by all bits, in place, the runs of rows whose packed words agree although the rows differ."""
+    runs = np.concatenate([[0], np.cumsum(~same_prefix)])
+    mixed = np.zeros(int(runs[-1]) + 1, np.bool_)
+    mixed[runs[1:][tied]] = True
+    at = np.flatnonzero(mixed[runs])
+    rows = order[at]
+    order[at] = rows[np.lexsort([column[rows] for column in reversed(columns)])]

@@ -1,0 +1,42 @@
+"""Public keys: listed in the config or in a file, published with and without data."""
+
+import itertools
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.columns import as_key
+from transforms.errors import InputError
+
+
+@dataclass(frozen=True)
+class PublicKeys:
+    """Either every combination of `values` (in their published types), or the rows of a file's columns."""
+
+    columns: tuple[str, ...]
+    types: tuple[pa.DataType, ...]
+    values: tuple[pa.Array, ...] | None
+    file: str | None
+
+    def load(self) -> list[pa.Array]:
+        """The key columns, in their published types, without nulls.
+
+        Raises:
+            InputError: the file cannot be read, or lists no key.
+        """
+        if self.values is not None:
+            places = itertools.product(*(range(len(listed)) for listed in self.values))
+            rows = list(zip(*places, strict=True))
+            return [listed.take(pa.array(row)) for listed, row in zip(self.values, rows, strict=True)]
+        try:
+            table = pq.read_table(self.file, columns=list(self.columns), use_threads=False)
+            columns = [as_key(table[name].combine_chunks(), kind) for name, kind in zip(self.columns, self.types, strict=True)]
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise InputError(
+                f"{self.file}: cannot be read as public keys ({type(error).__name__}); "
+                f"it must be a Parquet file with the columns {', '.join(self.columns)}"
+            ) from None
+        if table.num_rows == 0 or any(column.null_count for column in columns):
+            raise InputError(f"{self.file}: lists no key, or a null; list at least one key and no nulls")
+        return columns

@@ -1,0 +1,236 @@
+"""Reading events: parts of files become batches of exactly the columns that releases need."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.errors import InputError
+from transforms.work_folder import WorkFolder, guarded
+
+BATCH_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """Some row groups of one file, and what the file looked like when the run was planned."""
+
+    path: str
+    size: int
+    modified_ns: int
+    row_groups: range
+    rows: int
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A left join with a small public table: `columns` of the row of `file` whose `by` is the event's."""
+
+    file: str
+    by: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Period:
+    """A derived column: the start of the period that a timestamp is in, in a time zone."""
+
+    name: str
+    truncate: str
+    to: str
+    timezone: str
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a column must be for an event to stay. `values` has the column's type."""
+
+    column: str
+    op: str
+    values: pa.Array
+
+
+@dataclass(frozen=True)
+class EventsPlan:
+    """What is read from each file, and what becomes of it, in this order: lookups, periods, conditions."""
+
+    schema: pa.Schema
+    lookups: tuple[Lookup, ...]
+    periods: tuple[Period, ...]
+    conditions: tuple[Condition, ...]
+    keep: tuple[str, ...]
+
+
+class EventBatch(NamedTuple):
+    """Events of one part: the part's number, the batch's number within it, and the columns to keep."""
+
+    part: int
+    position: int
+    events: pa.RecordBatch
+
+
+@dataclass(eq=False, kw_only=True)
+class ReadEvents(beam.PTransform[beam.PCollection[int], beam.PCollection[EventBatch]]):
+    """Numbers of parts to EventBatch. Every part gives at least one batch, in the order of its rows."""
+
+    parts: Sequence[FilePart]
+    plan: EventsPlan
+    folder: WorkFolder
+
+    def expand(self, input_or_inputs: beam.PCollection[int]) -> beam.PCollection[EventBatch]:
+        return input_or_inputs | "Read" >> beam.ParDo(_Read(self.parts, self.plan, self.folder))
+
+
+class _Read(beam.DoFn):
+    def __init__(self, parts: Sequence[FilePart], plan: EventsPlan, folder: WorkFolder) -> None:
+        self.parts, self.plan, self.folder = parts, plan, folder
+        self.tables: dict[str, pa.Table] = {}
+
+    def setup(self) -> None:
+        pa.set_cpu_count(1)
+
+    @guarded
+    def process(self, number: int) -> Iterator[EventBatch]:
+        if not self.tables:
+            self.tables = {lookup.file: read_lookup(lookup) for lookup in self.plan.lookups}
+        position = 0
+        for batch in read_part(self.parts[number], self.plan.schema):
+            yield EventBatch(number, position, prepare_events(batch, self.plan, self.tables))
+            position += 1
+        if position == 0:
+            empty = self.plan.schema.empty_table().to_batches(max_chunksize=1)
+            yield EventBatch(number, 0, prepare_events(_only(empty, self.plan.schema), self.plan, self.tables))
+
+
+def _only(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    return batches[0] if batches else pa.RecordBatch.from_arrays([pa.nulls(0, kind) for kind in schema.types], schema=schema)
+
+
+def read_part(part: FilePart, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The columns of a part in batches of about a million rows.
+
+    Raises:
+        InputError: the file is not what it was when the run was planned, or cannot be read.
+    """
+    _check_unchanged(part)
+    try:
+        with pq.ParquetFile(part.path) as file:
+            groups = list(part.row_groups)
+            batches = file.iter_batches(BATCH_ROWS, groups, columns=schema.names, use_threads=False)
+            for batch in batches:
+                yield batch.select(schema.names)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{part.path}: cannot be read as Parquet ({type(error).__name__}); replace the file") from None
+    _check_unchanged(part)
+
+
+def _check_unchanged(part: FilePart) -> None:
+    try:
+        now = os.stat(part.path)
+    except OSError:
+        raise InputError(f"{part.path}: went away while the run was reading; put it back and run again") from None
+    if (now.st_size, now.st_mtime_ns) != (part.size, part.modified_ns):
+        raise InputError(f"{part.path}: changed while the run was reading; run again when nothing writes to it")
+
+
+def read_lookup(lookup: Lookup) -> pa.Table:
+    """The columns of a lookup's table.
+
+    Raises:
+        InputError: it cannot be read, a column is missing, or a key is there twice.
+    """
+    try:
+        with pq.ParquetFile(lookup.file) as file:
+            missing = [name for name in (lookup.by, *lookup.columns) if name not in file.schema_arrow.names]
+            if missing:
+                raise InputError(f"{lookup.file}: has no column {missing[0]!r}; correct the lookup")
+            table = file.read([lookup.by, *lookup.columns], use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{lookup.file}: cannot be read as Parquet ({type(error).__name__}); replace the file") from None
+    table = table.filter(pc.is_valid(table[lookup.by])).combine_chunks()
+    if pc.count_distinct(table[lookup.by]).as_py() < table.num_rows:
+        raise InputError(f"{lookup.file}: column {lookup.by!r} has a value in two rows; a lookup needs each once")
+    return table
+
+
+def prepare_events(batch: pa.RecordBatch, plan: EventsPlan, tables: Mapping[str, pa.Table]) -> pa.RecordBatch:
+    """Joins, derives and filters a batch, and keeps the columns that releases need."""
+    columns = {name: _plain(batch[name]) for name in batch.schema.names}
+    for lookup in plan.lookups:
+        table = tables[lookup.file]
+        rows = pc.index_in(columns[lookup.by], table[lookup.by].cast(columns[lookup.by].type))
+        for name in lookup.columns:
+            columns[name] = _plain(_chunk(table[name]).take(rows))
+    for period in plan.periods:
+        columns[period.name] = truncate(columns[period.truncate], period.to, period.timezone)
+    kept = None
+    for condition in plan.conditions:
+        holds = fulfils(columns[condition.column], condition)
+        kept = holds if kept is None else pc.and_(kept, holds)
+    events = pa.RecordBatch.from_arrays([columns[name] for name in plan.keep], names=list(plan.keep))
+    return events if kept is None else events.filter(kept)
+
+
+def _chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Strings as `string`, whatever their encoding in the file."""
+    plain = plain_type(column.type)
+    return column if plain == column.type else pc.cast(column, plain)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a column once it is read: dictionaries are decoded, all kinds of strings are `string`."""
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    return kind
+
+
+def truncate(column: pa.Array, to: str, timezone: str) -> pa.Array:
+    """The first day of the period each timestamp or date is in, as date32; for `hour`, the hour as timestamp[us].
+
+    Timestamps without a zone count as in `timezone`; others are taken there. Weeks are ISO weeks.
+
+    >>> truncate(pa.array([1_700_000_000_000_000], pa.timestamp("us", "UTC")), "month", "America/New_York")[0]
+    <pyarrow.Date32Scalar: datetime.date(2023, 11, 1)>
+    """
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        column = column.cast(pa.timestamp("us", timezone), safe=False)
+        if to != "hour":
+            column = pc.local_timestamp(column)
+    floored = pc.floor_temporal(column, unit=to)
+    return floored.cast(pa.timestamp("us", floored.type.tz) if to == "hour" else pa.date32(), safe=False)
+
+
+_COMPARE: dict[str, Callable[[pa.Array, pa.Scalar], pa.Array]] = {
+    "=": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+
+OPERATORS = (*_COMPARE, "in", "not_in", "is_null", "not_null")
+
+
+def fulfils(column: pa.Array, condition: Condition) -> pa.Array:
+    """Which values fulfil the condition. A null fulfils only `is_null`. bool, may hold nulls for False."""
+    if condition.op == "is_null":
+        return pc.is_null(column)
+    if condition.op == "not_null":
+        return pc.is_valid(column)
+    if condition.op == "in":
+        return pc.is_in(column, condition.values)
+    if condition.op == "not_in":
+        return pc.and_(pc.is_valid(column), pc.invert(pc.is_in(column, condition.values)))
+    return _COMPARE[condition.op](column, condition.values[0])

@@ -1,0 +1,106 @@
+"""Selection and noise, once: the only step after which anything may be published."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from privacy.grid import Floats, Ints
+from privacy.ids import Ids
+from privacy.metrics.base import NoisySums
+from privacy.noise import add_gaussian
+from privacy.selection import select_keys
+from transforms.columns import is_integer
+from transforms.exchange import decode, encode, ids_of, named_batch
+from transforms.grouping import locate
+from transforms.sum_by_unit import ReleaseInput
+from transforms.work_folder import WorkFolder, create_if_absent, guarded
+
+
+@dataclass(eq=False, kw_only=True)
+class ReleaseKeys(beam.PTransform[beam.PCollection[tuple[int, bytes]], beam.PCollection[int]]):
+    """(key shard, tables) to the shard's number, once its noisy releases lie in the private folder.
+
+    The first attempt's draw stays: a repeated one finds the file and leaves it.
+    Guarantee: docs/guarantee.md, "Retries and publishing".
+    """
+
+    releases: Sequence[ReleaseInput]
+    value_types: Mapping[str, pa.DataType]
+    folder: WorkFolder
+
+    def expand(self, input_or_inputs: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[int]:
+        return input_or_inputs | "Stage" >> beam.ParDo(_Stage(self)).with_output_types(int)
+
+
+class _Stage(beam.DoFn):
+    def __init__(self, step: ReleaseKeys) -> None:
+        self.releases, self.value_types, self.folder = step.releases, step.value_types, step.folder
+
+    @guarded
+    def process(self, element: tuple[int, bytes]) -> Iterator[int]:
+        shard, data = element
+        tables = decode(data)
+        released = []
+        for release in self.releases:
+            sums, names = tables.get(f"sums:{release.number}"), tables.get(f"names:{release.number}")
+            if names is not None:
+                released.append(release_keys(sums[0] if sums else None, names[0], release, self.value_types))
+        create_if_absent(self.folder.staged / f"{shard:04d}.arrow", encode(released))
+        yield shard
+
+
+def release_keys(
+    sums: pa.RecordBatch | None, names: pa.RecordBatch, release: ReleaseInput, value_types: Mapping[str, pa.DataType]
+) -> pa.RecordBatch:
+    """Selects the keys of a shard, adds noise to each of their sums, and makes the published columns.
+
+    Args:
+        sums: of `sum_by_key`; None where no unit has a key of the shard.
+        names: the shard's keys by id: all candidates where keys are private, exactly the published ones where public.
+
+    Returns:
+        Table `<release's name>`: the key columns, then each metric's columns. Not sorted.
+    """
+    plan = release.plan
+    keys = Ids(*(np.zeros(0, np.uint64),) * 2) if sums is None else ids_of(sums, "key")
+    stages = [_stage_sums(sums, number) for number in range(len(plan.stages))]
+    listed = ids_of(names, "key")
+    if plan.selection is None:
+        named = np.arange(len(listed.high))
+        summed = locate(listed, keys)
+        stages = [np.where(summed >= 0, np.append(sums_, 0)[summed], 0) for sums_ in stages]
+    else:
+        kept = select_keys(stages[0], plan.selection.scale, plan.selection.threshold)
+        named = locate(keys.take(kept), listed)
+        stages = [sums_[kept] for sums_ in stages[1:]]
+    noisy = {
+        stage.name: NoisySums(add_gaussian(exact, stage.scale), stage.grid, stage.scale)
+        for stage, exact in zip(plan.vectors, stages, strict=True)
+    }
+    columns: dict[str, pa.Array | Ints | Floats] = {
+        column: names[f"column_{number}"].take(pa.array(named)) for number, column in enumerate(release.key_columns)
+    }
+    for part in plan.metrics:
+        metric = part.metric
+        integers = metric.column is not None and is_integer(value_types[metric.column])
+        columns |= metric.columns([noisy[stage.name] for stage in part.stages], integers=integers)
+    return named_batch(plan.name, columns)
+
+
+def _stage_sums(sums: pa.RecordBatch | None, number: int) -> Ints:
+    return np.zeros(0, np.int64) if sums is None else sums[f"stage_{number}"].to_numpy()
+
+
+def published_schema(release: ReleaseInput, value_types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The columns that `release_keys` gives, from the config and the files' schema alone."""
+    fields = list(zip(release.key_columns, release.key_types, strict=True))
+    nothing = np.zeros(0, np.int64)
+    for part in release.plan.metrics:
+        metric = part.metric
+        integers = metric.column is not None and is_integer(value_types[metric.column])
+        sums = [NoisySums(nothing, stage.grid, stage.scale) for stage in part.stages]
+        fields += [(name, pa.array(column).type) for name, column in metric.columns(sums, integers=integers).items()]
+    return pa.schema(fields)

@@ -1,0 +1,162 @@
+"""Per batch: events become integer sums per unit and key, cut by unit for the first shuffle."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from privacy.ids import Ids, make_ids
+from privacy.plan import ReleasePlan
+from privacy.tallies import Amounts, Events, Tally
+from transforms.columns import as_id_words, as_key, is_given, usable_values
+from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch, narrowed
+from transforms.grouping import cap_keys, group_ids, group_pairs, locate
+from transforms.public_keys import PublicKeys
+from transforms.read_events import EventBatch
+from transforms.work_folder import WorkFolder, guarded
+
+UNIT_DOMAIN = 0
+"""Of the ids of units; release number i has i + 1 for its keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseInput:
+    """A release as the steps see it: its plan, the published types of its key columns, its public keys if they are public."""
+
+    plan: ReleasePlan
+    number: int
+    key_types: tuple[pa.DataType, ...]
+    public: PublicKeys | None
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        return self.plan.release.keys.columns
+
+    @property
+    def key_domain(self) -> int:
+        return self.number + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitInput:
+    """The columns whose values identify a privacy unit, and their canonical types."""
+
+    columns: tuple[str, ...]
+    types: tuple[pa.DataType, ...]
+
+
+@dataclass(eq=False, kw_only=True)
+class SumByUnit(beam.PTransform[beam.PCollection[EventBatch], beam.PCollection[tuple[int, bytes]]]):
+    """EventBatch to (unit shard, payload): sums per unit and key, and the names of keys."""
+
+    unit: UnitInput
+    releases: Sequence[ReleaseInput]
+    secret: bytes
+    shards: int
+    exchange: Exchange
+    folder: WorkFolder
+
+    def expand(self, input_or_inputs: beam.PCollection[EventBatch]) -> beam.PCollection[tuple[int, bytes]]:
+        return input_or_inputs | "Sum" >> beam.ParDo(_Sum(self)).with_output_types(tuple[int, bytes])
+
+
+class _Sum(beam.DoFn):
+    def __init__(self, step: SumByUnit) -> None:
+        self.unit, self.releases, self.secret = step.unit, step.releases, step.secret
+        self.shards, self.exchange, self.folder = step.shards, step.exchange, step.folder
+        self.public: dict[int, pa.RecordBatch] = {}
+
+    @guarded
+    def process(self, batch: EventBatch) -> Iterator[tuple[int, bytes]]:
+        if not self.public:
+            self.public = {release.number: public_names(release, self.secret) for release in self.releases if release.public}
+        tables = sum_by_unit(batch.events, self.unit, self.releases, self.secret, self.public)
+        if (batch.part, batch.position) == (0, 0):
+            tables.extend(self.public.values())
+        yield from self.exchange.send(tables, self.shards)
+
+
+def sum_by_unit(
+    events: pa.RecordBatch,
+    unit: UnitInput,
+    releases: Sequence[ReleaseInput],
+    secret: bytes,
+    public: dict[int, pa.RecordBatch],
+) -> list[pa.RecordBatch]:
+    """The sums of a batch per unit and key, and the names of the keys of releases with private keys.
+
+    Returns:
+        For each release `sums:<number>` (unit_high, unit_low, key_high, key_low, then each tally), ascending by unit;
+        for private keys `names:<number>` (key_high, key_low, then the key columns), ascending by key.
+    """
+    columns = [as_key(events[name], kind) for name, kind in zip(unit.columns, unit.types, strict=True)]
+    rows = _all_true([is_given(column) for column in columns])
+    if len(rows) < events.num_rows:
+        events, columns = events.take(rows), [column.take(rows) for column in columns]
+    units = make_ids([as_id_words(column) for column in columns], secret, UNIT_DOMAIN)
+    return [table for release in releases for table in _sum_release(events, units, release, secret, public.get(release.number))]
+
+
+def _sum_release(
+    events: pa.RecordBatch, units: Ids, release: ReleaseInput, secret: bytes, public: pa.RecordBatch | None
+) -> list[pa.RecordBatch]:
+    columns = [as_key(events[name], kind) for name, kind in zip(release.key_columns, release.key_types, strict=True)]
+    rows = _all_true([pc.is_valid(column) for column in columns])
+    if len(rows) < events.num_rows:
+        events, units, columns = events.take(rows), units.take(rows), [column.take(rows) for column in columns]
+    keys = make_ids([as_id_words(column) for column in columns], secret, release.key_domain)
+    if public is not None:
+        rows = np.flatnonzero(locate(keys, ids_of(public, "key")) >= 0)
+        events, units, keys = events.take(rows), units.take(rows), keys.take(rows)
+    groups = group_pairs(units, keys)
+    if release.plan.cap is not None:
+        groups = cap_keys(groups, release.plan.cap)
+    pairs = groups.pairs
+    pair_units, pair_keys = units.take(pairs.firsts), keys.take(pairs.firsts)
+    sums: Columns = {
+        f"tally_{number}": narrowed(pairs.add_up(steps)) for number, steps in enumerate(tally_steps(events, release.plan.tallies))
+    }
+    name = f"sums:{release.number}"
+    tables = [named_batch(name, id_columns(pair_units, "unit") | id_columns(pair_keys, "key") | sums)]
+    if public is None:
+        by_key = group_ids(pair_keys)
+        tables.append(names_batch(release, pair_keys.take(by_key.firsts), columns, pairs.firsts[by_key.firsts]))
+    return tables
+
+
+def tally_steps(events: pa.RecordBatch, tallies: Sequence[Tally]) -> Iterator[NDArray[np.int64]]:
+    """What each event adds to each tally. int64 (n,) each."""
+    values = {column: usable_values(events[column]) for column in {tally.column for tally in tallies} if column}
+    for tally in tallies:
+        if isinstance(tally, Events):
+            yield np.ones(events.num_rows, np.int64)
+        elif isinstance(tally, Amounts):
+            yield tally.steps(*values[tally.column])
+        else:
+            yield values[tally.column][1].astype(np.int64)
+
+
+def names_batch(release: ReleaseInput, ids: Ids, columns: Sequence[pa.Array], rows: NDArray[np.int64]) -> pa.RecordBatch:
+    """The table `names:<number>`: ids of keys, and their columns at these rows."""
+    named = {f"column_{number}": column.take(pa.array(rows)) for number, column in enumerate(columns)}
+    return named_batch(f"names:{release.number}", id_columns(ids, "key") | named)
+
+
+def public_names(release: ReleaseInput, secret: bytes) -> pa.RecordBatch:
+    """The names of a release's public keys, ascending by id."""
+    assert release.public is not None
+    columns = release.public.load()
+    ids = make_ids([as_id_words(column) for column in columns], secret, release.key_domain)
+    firsts = group_ids(ids).firsts
+    return names_batch(release, ids.take(firsts), columns, firsts)
+
+
+def _all_true(masks: Sequence[pa.Array]) -> NDArray[np.int64]:
+    mask = masks[0].to_numpy(zero_copy_only=False)
+    for other in masks[1:]:
+        mask = mask & other.to_numpy(zero_copy_only=False)
+    return np.flatnonzero(mask)
