@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA := data/grocery
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run plan test lint format bench clean
+.PHONY: help setup data run plan test lint format bench accuracy clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ format: setup  ## write the code in the project's style
 
 bench: setup  ## time 10 million events against DuckDB without privacy
 	$(BIN)/python -m benchmarks.compare
+
+accuracy: data  ## show what bounds and noise cost on the sample data
+	$(BIN)/python -m benchmarks.accuracy configs/grocery.yaml
 
 clean:  ## remove the sample data and releases, but not .venv
 	rm -rf data out

@@ -35,6 +35,7 @@ setup(
             "mpmath>=1.3",
             "mypy>=1.15",
             "pandas>=2.2",
+            "pandas-stubs",
             "duckdb>=1.2",
             "pytest>=8",
             "pytest-xdist>=3",
@@ -42,5 +43,5 @@ setup(
             "scipy>=1.14",
         ],
     },
-    entry_points={"console_scripts": ["discreet=pipelines.cli:main"]},
+    entry_points={"console_scripts": ["discreet=pipelines.cli:command"]},
 )

@@ -82,6 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(clean.status)
 
 
+def command() -> NoReturn:
+    """The command `discreet`. Ends without taking the interpreter down piece by piece, which takes longer than a small plan."""
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
@@ -162,4 +170,4 @@ def _run(known: argparse.Namespace, rest: list[str], errors: Console) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -15,8 +15,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from privacy.metrics.base import Name, Strict
 from privacy.release import Budget, Column, Release
+from transforms.conditions import OPERATORS
 from transforms.errors import ConfigError
-from transforms.read_events import OPERATORS
 
 Path_ = Annotated[str, Field(min_length=1)]
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

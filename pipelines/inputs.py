@@ -13,11 +13,11 @@ from privacy.metrics.base import Metric
 from privacy.plan import Plan, ReleasePlan
 from privacy.tallies import MOST_EVENTS
 from transforms.columns import is_number, key_type
+from transforms.conditions import Condition
 from transforms.errors import ConfigError, InputError
 from transforms.public_keys import PublicKeys
 from transforms.read_events import (
     BATCH_ROWS,
-    Condition,
     EventsPlan,
     FilePart,
     Lookup,

@@ -68,9 +68,8 @@ def print_outcome(console: Console, config: Config, outcome: dict[str, Any]) -> 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("release")
     table.add_column("published keys", justify="right")
-    table.add_column("folder")
     for name, release in outcome["releases"].items():
-        table.add_row(name, f"{release['keys']:,}", release["path"])
+        table.add_row(name, f"{release['keys']:,}")
     console.print(table)
     for name, release in outcome["releases"].items():
         if release["keys"] == 0:

@@ -38,7 +38,7 @@ def threshold(weights: Ints, scale: float, delta: float) -> int:
         int(weight) + scale * tail_quantile(-math.expm1(math.log1p(-delta) / keys))
         for keys, weight in enumerate(weights[1:], start=1)
     )
-    # Rounded noise reaches a step from half a step below; the other half covers the float arithmetic of this line.
+    # Discrete noise reaches m at most as often as continuous noise reaches m - 1, hence the last step.
     return math.ceil(reach * (1 + 1e-12)) + 1
 
 

@@ -71,9 +71,7 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
         `sums:<number>`: key_high, key_low, then `stage_<i>` for each stage of the plan, int64 steps; ascending by key.
     """
     units, keys = joined_ids(batches, "unit"), joined_ids(batches, "key")
-    groups = group_pairs(units, keys)
-    if plan.cap is not None:
-        groups = cap_keys(groups, plan.cap)
+    groups = cap_keys(group_pairs(units, keys), plan.cap)
     pairs = groups.pairs
     rows = UnitRows(
         units=groups.units,

@@ -48,10 +48,14 @@ def narrowed(values: Ints) -> NDArray[np.integer]:
 def encode(batches: Iterable[pa.RecordBatch]) -> bytes:
     """Arrow IPC streams, one after the other. A slice carries its own rows only."""
     sink = pa.BufferOutputStream()
+    _write(batches, sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _write(batches: Iterable[pa.RecordBatch], sink: pa.NativeFile) -> None:
     for batch in batches:
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
-    return bytes(sink.getvalue().to_pybytes())
 
 
 def decode(data: bytes) -> dict[str, list[pa.RecordBatch]]:
@@ -92,12 +96,12 @@ class Exchange:
         if self.folder is None:
             return [(shard, b"V" + encode([part])) for shard, batches in filled for part in _parts(batches)]
         path = self.folder / uuid.uuid4().hex
-        sent, at = [], 0
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        sent = []
+        with pa.OSFile(str(path), "wb") as file:
             for shard, batches in filled:
-                size = file.write(encode(batches))
-                sent.append((shard, b"R" + json.dumps([path.name, at, size]).encode()))
-                at += size
+                at = file.tell()
+                _write(batches, file)
+                sent.append((shard, b"R" + json.dumps([path.name, at, file.tell() - at]).encode()))
         return sent
 
     def receive(self, payloads: Iterable[bytes]) -> dict[str, list[pa.RecordBatch]]:

@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 from privacy.grid import Ints
 from privacy.ids import Ids, Words
 
+_PAYS = 0.7
+"""Grouping a batch pays where it leaves fewer rows than this part."""
+
+_CUT_SHIFT = np.uint64(48)
+"""Shards are cut by the first 16 bits of ids."""
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -28,8 +34,8 @@ class Groups:
 
     def add_up(self, values: Ints) -> Ints:
         """Sums of each group. int64 (n,) to int64 (groups,)."""
-        if len(self.starts) == 0:
-            return np.zeros(0, np.int64)
+        if len(self.starts) == len(self.order):
+            return values[self.order]
         return np.add.reduceat(values[self.order], self.starts)
 
 
@@ -66,10 +72,32 @@ def group_pairs(units: Ids, keys: Ids) -> UnitGroups:
     return UnitGroups(pairs, np.searchsorted(within.starts, by_unit.starts))
 
 
-def cap_keys(groups: UnitGroups, cap: int) -> UnitGroups:
-    """Keeps the `cap` smallest key ids of each unit. Rows of other keys stay in no group."""
+def worth_grouping(units: Ids, keys: Ids, cap: int | None) -> bool:
+    """Whether grouping by unit and key leaves clearly fewer rows, or a unit may have more keys than the cap.
+
+    Estimated from how many of some buckets the rows fall into (Whang, Vander-Zanden and Taylor 1990), without sorting.
+    """
+    rows = len(units.high)
+    buckets = 1 << max(rows, 1).bit_length()
+    mask = np.uint64(buckets - 1)
+    if cap is not None and np.bincount((units.low & mask).view(np.int64), minlength=1).max() > cap:
+        return True
+    hit = np.zeros(buckets, np.bool_)
+    hit[((units.low + keys.low) & mask).view(np.int64)] = True
+    free = 1 - np.count_nonzero(hit) / buckets
+    return bool(free == 0 or -buckets * np.log(free) < _PAYS * rows)
+
+
+def ungrouped(units: Ids) -> Groups:
+    """Each row as a group of its own, in the order of the bits of the unit's id that shards are cut by."""
+    order = np.argsort((units.high >> _CUT_SHIFT).astype(np.uint16), kind="stable")
+    return Groups(order, np.arange(len(order)))
+
+
+def cap_keys(groups: UnitGroups, cap: int | None) -> UnitGroups:
+    """Keeps the `cap` smallest key ids of each unit, all without a cap. Rows of other keys stay in no group."""
     sizes = np.diff(groups.units, append=len(groups.pairs.starts))
-    if sizes.max(initial=0) <= cap:
+    if cap is None or sizes.max(initial=0) <= cap:
         return groups
     kept = np.arange(len(groups.pairs.starts)) - np.repeat(groups.units, sizes) < cap
     row_sizes = np.diff(groups.pairs.starts, append=len(groups.pairs.order))
@@ -95,9 +123,13 @@ def locate(wanted: Ids, among: Ids) -> Ints:
 
 
 def cut(high: Words, shards: int) -> Ints:
-    """Where ascending high words are cut into shards, by their size alone. int64, shape (shards + 1,)."""
-    edges = (np.arange(1, shards, dtype=object) << 64) // shards
-    inner = np.searchsorted(high, edges.astype(np.uint64))
+    """Where high words that ascend in their first 16 bits are cut into shards. int64, shape (shards + 1,).
+
+    Args:
+        shards: in 1..2^16.
+    """
+    edges = (np.arange(1, shards, dtype=np.uint64) << np.uint64(16)) // np.uint64(shards)
+    inner = np.searchsorted(high >> _CUT_SHIFT, edges)
     return np.concatenate([[0], inner, [len(high)]]).astype(np.int64)
 
 

@@ -1,7 +1,7 @@
 """Reading events: parts of files become batches of exactly the columns that releases need."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms.conditions import Condition, fulfils
 from transforms.errors import InputError
 from transforms.work_folder import WorkFolder, guarded
 
@@ -44,15 +45,6 @@ class Period:
     truncate: str
     to: str
     timezone: str
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a column must be for an event to stay. `values` has the column's type."""
-
-    column: str
-    op: str
-    values: pa.Array
 
 
 @dataclass(frozen=True)
@@ -209,28 +201,3 @@ def truncate(column: pa.Array, to: str, timezone: str) -> pa.Array:
             column = pc.local_timestamp(column)
     floored = pc.floor_temporal(column, unit=to)
     return floored.cast(pa.timestamp("us", floored.type.tz) if to == "hour" else pa.date32(), safe=False)
-
-
-_COMPARE: dict[str, Callable[[pa.Array, pa.Scalar], pa.Array]] = {
-    "=": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
-
-OPERATORS = (*_COMPARE, "in", "not_in", "is_null", "not_null")
-
-
-def fulfils(column: pa.Array, condition: Condition) -> pa.Array:
-    """Which values fulfil the condition. A null fulfils only `is_null`. bool, may hold nulls for False."""
-    if condition.op == "is_null":
-        return pc.is_null(column)
-    if condition.op == "not_null":
-        return pc.is_valid(column)
-    if condition.op == "in":
-        return pc.is_in(column, condition.values)
-    if condition.op == "not_in":
-        return pc.and_(pc.is_valid(column), pc.invert(pc.is_in(column, condition.values)))
-    return _COMPARE[condition.op](column, condition.values[0])

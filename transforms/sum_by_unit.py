@@ -14,7 +14,7 @@ from privacy.plan import ReleasePlan
 from privacy.tallies import Amounts, Events, Tally
 from transforms.columns import as_id_words, as_key, is_given, usable_values
 from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch, narrowed
-from transforms.grouping import cap_keys, group_ids, group_pairs, locate
+from transforms.grouping import cap_keys, group_ids, group_pairs, locate, ungrouped, worth_grouping
 from transforms.public_keys import PublicKeys
 from transforms.read_events import EventBatch
 from transforms.work_folder import WorkFolder, guarded
@@ -90,7 +90,8 @@ def sum_by_unit(
     """The sums of a batch per unit and key, and the names of the keys of releases with private keys.
 
     Returns:
-        For each release `sums:<number>` (unit_high, unit_low, key_high, key_low, then each tally), ascending by unit;
+        For each release `sums:<number>` (unit_high, unit_low, key_high, key_low, then each tally), ascending in the first
+        16 bits of the unit, and not always one row per unit and key;
         for private keys `names:<number>` (key_high, key_low, then the key columns), ascending by key.
     """
     columns = [as_key(events[name], kind) for name, kind in zip(unit.columns, unit.types, strict=True)]
@@ -112,10 +113,8 @@ def _sum_release(
     if public is not None:
         rows = np.flatnonzero(locate(keys, ids_of(public, "key")) >= 0)
         events, units, keys = events.take(rows), units.take(rows), keys.take(rows)
-    groups = group_pairs(units, keys)
-    if release.plan.cap is not None:
-        groups = cap_keys(groups, release.plan.cap)
-    pairs = groups.pairs
+    cap = release.plan.cap
+    pairs = cap_keys(group_pairs(units, keys), cap).pairs if worth_grouping(units, keys, cap) else ungrouped(units)
     pair_units, pair_keys = units.take(pairs.firsts), keys.take(pairs.firsts)
     sums: Columns = {
         f"tally_{number}": narrowed(pairs.add_up(steps)) for number, steps in enumerate(tally_steps(events, release.plan.tallies))

@@ -1,0 +1,1 @@
+"""Measurements: accuracy on the sample data, and speed against other systems."""
