@@ -1,9 +1,11 @@
 """The private folder of a run id: its lock, the attempts' work, and the record of which draw is published."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from pathlib import Path
 
 from transforms.errors import RunnerError
 from transforms.work_folder import WorkFolder, create_if_absent
+
+_ATTEMPT = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,22 @@ class PrivateFolder:
         Raises:
             RunnerError: another process holds it.
         """
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = self._take_lock()
+        try:
+            yield
+        finally:
+            self._lock.unlink(missing_ok=True)
+            os.close(handle)
+            with contextlib.suppress(OSError):  # other runs are in it
+                self.root.rmdir()
+
+    def _take_lock(self) -> int:
         while True:
-            handle = os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                handle = os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600)
+            except FileNotFoundError:
+                continue  # the last run in the folder removed it between the two calls
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -66,16 +83,10 @@ class PrivateFolder:
                 raise RunnerError(
                     f"run {self.run}: another process is at work on it; wait for it, or choose another --run-id"
                 ) from None
-            if self._lock.exists() and os.path.samestat(os.fstat(handle), os.stat(self._lock)):
-                break
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(self._lock)):
+                    return handle
             os.close(handle)  # its holder removed the file between the two calls
-        try:
-            yield
-        finally:
-            self._lock.unlink(missing_ok=True)
-            os.close(handle)
-            if self.root.is_dir() and not any(self.root.iterdir()):
-                self.root.rmdir()
 
     def commit(self) -> Commit | None:
         """The record, if the run got that far.
@@ -91,8 +102,15 @@ class PrivateFolder:
             raise RunnerError(f"{self._commit}: is damaged; restore it, or choose another --run-id") from None
 
     def new_attempt(self) -> WorkFolder:
-        """Removes what earlier attempts without a record left, and makes room for a new one."""
+        """Removes what earlier attempts without a record left, and makes room for a new one.
+
+        Raises:
+            RunnerError: something else lies there.
+        """
+        if self.path.exists() and not self._is_ours():
+            raise RunnerError(f"{self.path}: is no folder of a run; name another folder in output.private")
         shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(mode=0o700)
         folder = WorkFolder(self.path / uuid.uuid4().hex)
         folder.create()
         return folder
@@ -116,6 +134,21 @@ class PrivateFolder:
             if not path.is_file() or _digest(path) != digest:
                 raise RunnerError(f"{path}: is not what the run drew; restore it, or choose another --run-id")
             yield path.read_bytes()
+
+    def sweep(self) -> None:
+        """Removes what runs that died left in the folder, but for draws that are recorded and not yet published."""
+        for path in list(self.root.iterdir()):
+            other = PrivateFolder(self.root, path.name)
+            if path == self.path or not path.is_dir() or not any(path.iterdir()) or not other._is_ours():
+                continue
+            with contextlib.suppress(RunnerError), other.locked():
+                if other.commit() is None:
+                    other.remove()
+
+    def _is_ours(self) -> bool:
+        """Whether the folder holds a run's attempts and nothing else, so that it may be removed."""
+        names = (path.name for path in self.path.iterdir())
+        return all(self._commit.name in name or _ATTEMPT.fullmatch(name) for name in names)
 
     def remove(self) -> None:
         """Removes everything of this run id but the lock."""

@@ -56,6 +56,7 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
         published = _published(call)
         if published is not None:
             return published
+        private.sweep()
         commit = private.commit()
         if commit is None:
             _check_nothing_visible(call, output)
