@@ -11,6 +11,7 @@ COLLISION = 2.0**-48
 """Probability that two of 2^40 ids collide, or that AES is told from a random function by it."""
 
 _MARGIN = 1e-9
+_FLOAT_ERROR = 2.0**-49
 _CLOSED_FORM_LIMIT = 30.0
 
 
@@ -24,7 +25,7 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
     Source: Balle and Wang 2018, Theorem 8; Dong, Roth and Su 2022, Corollary 1.
 
     >>> round(gaussian_delta(1.0, 0.5), 6)
-    0.006829
+    0.00683
     """
     upper = _normal_cdf(mu / 2 - epsilon / mu)
     return max(0.0, upper - math.exp(epsilon) * _normal_cdf(-mu / 2 - epsilon / mu))
@@ -77,11 +78,16 @@ def largest_mu(epsilon: float, delta: float, least_norm_over_root_share: float) 
     by_zcdp = _largest(lambda mu: zcdp_delta(epsilon, mu), delta)
     if epsilon > _CLOSED_FORM_LIMIT:
         return by_zcdp
-    by_closed_form = _largest(lambda mu: gaussian_delta(epsilon, mu), delta)
+
+    def delta_of(mu: float) -> float:
+        # Where epsilon is tiny, the difference of two nearly equal terms is mostly rounding; what that may be is added.
+        return gaussian_delta(epsilon, mu) + 2 * _normal_cdf(mu / 2 - epsilon / mu) * _FLOAT_ERROR
+
+    by_closed_form = _largest(delta_of, delta)
     correction = rounding_delta(epsilon, least_norm_over_root_share / by_closed_form)
     if correction >= delta:
         return by_zcdp
-    return max(by_zcdp, _largest(lambda mu: gaussian_delta(epsilon, mu), delta - correction))
+    return max(by_zcdp, _largest(delta_of, delta - correction))
 
 
 def _largest(delta_of: Callable[[float], float], delta: float) -> float:

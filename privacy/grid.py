@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-LEAST_NORM = 2**29
-"""A stage's norm is at least this many steps, and less than twice as many plus one."""
+MOST_STEPS = 2**30
+"""A stage's norm is at most this many steps."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,17 @@ class Grid:
         return np.ldexp(steps.astype(np.float64), self.exponent)
 
 
-def grid_for(norm: float) -> Grid:
-    """The grid on which this norm, above 0 and finite, has between 2^29 and 2^30 steps.
+def grid_for(norm: float, slack: float = 0.0) -> Grid:
+    """The finest grid on which this norm, above 0 and finite, has at most 2^30 steps less `slack`.
+
+    Args:
+        slack: how many steps rounding may add to the norm.
 
     >>> grid_for(1.0), grid_for(150.0)
     (Grid(exponent=-29), Grid(exponent=-22))
     """
-    return Grid(math.frexp(norm)[1] - LEAST_NORM.bit_length())
+    exponent = math.frexp(norm)[1] - 30
+    return Grid(exponent + (math.ldexp(norm, -exponent) + slack > MOST_STEPS))
 
 
 def root_up(square: int) -> int:

@@ -32,11 +32,11 @@ def ratio_interval(
     Source: Fieller 1954, Some Problems in Interval Estimation, section 4.
     """
     a = counts**2 - (QUANTILE * count_deviation) ** 2
-    c = amounts**2 - (QUANTILE * amount_deviation) ** 2
     usable = (a > 0) & (counts > 0)
     safe = np.where(usable, a, 1.0)
     middle = amounts * counts
-    root = np.sqrt(np.maximum(middle**2 - safe * c, 0.0))
+    # The discriminant with its equal terms cancelled by hand: large counts leave nothing of it in floats otherwise.
+    root = QUANTILE * np.sqrt((amount_deviation**2) * np.where(usable, a, 0.0) + (count_deviation * amounts) ** 2)
     low = np.where(usable, (middle - root) / safe, -reach)
     high = np.where(usable, (middle + root) / safe, reach)
     return np.clip(low, -reach, reach), np.clip(high, -reach, reach)

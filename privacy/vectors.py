@@ -51,7 +51,7 @@ class CountVector:
 
     @property
     def grid(self) -> Grid:
-        return grid_for(self.rows_per_key * math.sqrt(self.keys_per_unit))
+        return grid_for(self.rows_per_key * math.sqrt(self.keys_per_unit), 2)
 
     @property
     def norm(self) -> int:
@@ -73,7 +73,7 @@ class UnitVector:
 
     @property
     def grid(self) -> Grid:
-        return grid_for(math.sqrt(self.keys_per_unit))
+        return grid_for(math.sqrt(self.keys_per_unit), 2)
 
     @property
     def norm(self) -> int:
@@ -113,8 +113,9 @@ class SumVector:
 
     @property
     def _tally(self) -> Amounts:
-        norm = self.rows_per_key * math.sqrt(self.keys_per_unit) * max(abs(self.low), abs(self.high))
-        return Amounts(self.column, self.low, self.high, 0.0, grid_for(norm))
+        events = self.rows_per_key * math.sqrt(self.keys_per_unit)
+        grid = grid_for(events * max(abs(self.low), abs(self.high)), events + 2)
+        return Amounts(self.column, self.low, self.high, 0.0, grid)
 
     def bounded(self, rows: UnitRows) -> Ints:
         return limit_norms(rows.tallies[self._tally], rows.units, self.norm)
@@ -147,8 +148,9 @@ class CentredVector:
 
     @property
     def _tally(self) -> Amounts:
-        norm = self.counts.rows_per_key * math.sqrt(self.counts.keys_per_unit) * (self.high / 2 - self.low / 2)
-        return Amounts(self.column, self.low, self.high, self.middle, grid_for(norm))
+        events = self.counts.rows_per_key * math.sqrt(self.counts.keys_per_unit)
+        grid = grid_for(events * (self.high / 2 - self.low / 2), events + 2)
+        return Amounts(self.column, self.low, self.high, self.middle, grid)
 
     def bounded(self, rows: UnitRows) -> Ints:
         events = rows.tallies[self.counts.tally]

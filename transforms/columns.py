@@ -40,6 +40,8 @@ def is_integer(kind: pa.DataType) -> bool:
 
 def as_key(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """The column in its published type. Whatever cannot be converted is null."""
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = pc.floor_temporal(column, unit="microsecond")
     return column if column.type == kind else pc.cast(column, kind, safe=False)
 
 

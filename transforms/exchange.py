@@ -42,7 +42,7 @@ def id_columns(ids: Ids, prefix: str) -> Columns:
 def narrowed(values: Ints) -> NDArray[np.integer]:
     """The same integers in the narrowest type that holds them."""
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
-    return values.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)))
+    return values.astype(np.min_scalar_type(high) if low == 0 else np.min_scalar_type(min(low, -high - 1)))
 
 
 def encode(batches: Iterable[pa.RecordBatch]) -> bytes:

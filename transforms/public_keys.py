@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.columns import as_key
 from transforms.errors import InputError
 
 
@@ -31,7 +30,7 @@ class PublicKeys:
             return [listed.take(pa.array(row)) for listed, row in zip(self.values, rows, strict=True)]
         try:
             table = pq.read_table(self.file, columns=list(self.columns), use_threads=False)
-            columns = [as_key(table[name].combine_chunks(), kind) for name, kind in zip(self.columns, self.types, strict=True)]
+            columns = [table[name].cast(kind).combine_chunks() for name, kind in zip(self.columns, self.types, strict=True)]
         except (pa.ArrowException, OSError, KeyError) as error:
             raise InputError(
                 f"{self.file}: cannot be read as public keys ({type(error).__name__}); "

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms.columns import as_key
 from transforms.conditions import Condition, fulfils
 from transforms.errors import InputError
 from transforms.work_folder import WorkFolder, guarded
@@ -144,6 +145,7 @@ def read_lookup(lookup: Lookup) -> pa.Table:
             table = file.read([lookup.by, *lookup.columns], use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{lookup.file}: cannot be read as Parquet ({type(error).__name__}); replace the file") from None
+    table = pa.table({name: table[name].cast(plain_type(table[name].type)) for name in table.column_names})
     table = table.filter(pc.is_valid(table[lookup.by])).combine_chunks()
     if pc.count_distinct(table[lookup.by]).as_py() < table.num_rows:
         raise InputError(f"{lookup.file}: column {lookup.by!r} has a value in two rows; a lookup needs each once")
@@ -155,9 +157,9 @@ def prepare_events(batch: pa.RecordBatch, plan: EventsPlan, tables: Mapping[str,
     columns = {name: _plain(batch[name]) for name in batch.schema.names}
     for lookup in plan.lookups:
         table = tables[lookup.file]
-        rows = pc.index_in(columns[lookup.by], table[lookup.by].cast(columns[lookup.by].type))
+        rows = _index_in(columns[lookup.by], table[lookup.by])
         for name in lookup.columns:
-            columns[name] = _plain(_chunk(table[name]).take(rows))
+            columns[name] = _chunk(table[name]).take(rows)
     for period in plan.periods:
         columns[period.name] = truncate(columns[period.truncate], period.to, period.timezone)
     kept = None
@@ -166,6 +168,15 @@ def prepare_events(batch: pa.RecordBatch, plan: EventsPlan, tables: Mapping[str,
         kept = holds if kept is None else pc.and_(kept, holds)
     events = pa.RecordBatch.from_arrays([columns[name] for name in plan.keep], names=list(plan.keep))
     return events if kept is None else events.filter(kept)
+
+
+def _index_in(values: pa.Array, among: pa.ChunkedArray) -> pa.Array:
+    """Where each value stands in `among`, null where it does not. Integers of different sizes are compared as numbers."""
+    kinds = (values.type, among.type)
+    if kinds[0] != kinds[1]:
+        kind = pa.decimal128(20, 0) if pa.uint64() in kinds else pa.int64()
+        values, among = values.cast(kind), among.cast(kind)
+    return pc.index_in(values, among)
 
 
 def _chunk(column: pa.ChunkedArray) -> pa.Array:
@@ -195,9 +206,14 @@ def truncate(column: pa.Array, to: str, timezone: str) -> pa.Array:
     >>> truncate(pa.array([1_700_000_000_000_000], pa.timestamp("us", "UTC")), "month", "America/New_York")[0]
     <pyarrow.Date32Scalar: datetime.date(2023, 11, 1)>
     """
-    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
-        column = column.cast(pa.timestamp("us", timezone), safe=False)
-        if to != "hour":
-            column = pc.local_timestamp(column)
-    floored = pc.floor_temporal(column, unit=to)
-    return floored.cast(pa.timestamp("us", floored.type.tz) if to == "hour" else pa.date32(), safe=False)
+    zoned = pa.types.is_timestamp(column.type) and column.type.tz is not None
+    local = pc.local_timestamp(column.cast(pa.timestamp(column.type.unit, timezone))) if zoned else column
+    floored = pc.floor_temporal(local, unit=to)
+    if to != "hour":
+        return floored.cast(pa.date32(), safe=False)
+    if not zoned:
+        return as_key(floored, pa.timestamp("us"))
+    # Back to the instant at which the hour began: its local time alone may have been twice, or never.
+    past = pc.subtract(local.view(pa.int64()), floored.view(pa.int64()))
+    began = pc.subtract(column.view(pa.int64()), past).view(pa.timestamp(column.type.unit, timezone))
+    return as_key(began, pa.timestamp("us", timezone))

@@ -42,8 +42,9 @@ class MeanMetric(Metric):
         ends = ratio_interval(amounts.values, counts.values, amounts.deviation, counts.deviation, reach)
         positive = counts.values > 0
         ratio = np.where(positive, amounts.values / np.where(positive, counts.values, 1.0), 0.0)
+        value = np.clip(self.middle + ratio, low, high)
         return {
-            self.name: np.clip(self.middle + ratio, low, high),
-            f"{self.name}_low": np.clip(self.middle + ends[0], low, high),
-            f"{self.name}_high": np.clip(self.middle + ends[1], low, high),
+            self.name: value,
+            f"{self.name}_low": np.minimum(np.clip(self.middle + ends[0], low, high), value),
+            f"{self.name}_high": np.maximum(np.clip(self.middle + ends[1], low, high), value),
         }
