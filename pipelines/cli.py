@@ -1,6 +1,7 @@
 """The command line. It only wires: nothing that a worker unpickles lives here."""
 
 import argparse
+import functools
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ from rich.console import Console
 from pipelines.config import RUN_ID, Config, load_config
 from pipelines.version import VERSION
 from privacy.plan import Plan, PlanError, make_plan
-from transforms.errors import ConfigError, DiscreetError, Status
+from transforms.errors import ConfigError, Status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,8 +24,8 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
-class _Terminated(BaseException):
-    """SIGTERM arrived."""
+class _Ended(BaseException):
+    """SIGINT or SIGTERM arrived."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,25 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
     logging.basicConfig(level=logging.ERROR)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    signal.signal(signal.SIGTERM, _terminate)
-    errors = Console(stderr=True, highlight=False, markup=True, soft_wrap=True)
+    ends: list[Status] = []
+    for number, status in ((signal.SIGINT, Status.INTERRUPTED), (signal.SIGTERM, Status.TERMINATED)):
+        signal.signal(number, functools.partial(_end, ends, status))
+    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         return _dispatch(arguments, errors)
-    except DiscreetError as error:
-        for line in str(error).splitlines():
-            errors.print(f"discreet: {line}", markup=False)
-        return int(error.status)
-    except BrokenPipeError:
-        return int(Status.RUNNER)
-    except KeyboardInterrupt:
-        _leave(errors, "interrupted; nothing was published, the same command starts again", Status.INTERRUPTED)
-    except _Terminated:
-        _leave(errors, "terminated; nothing was published, the same command starts again", Status.TERMINATED)
-    except Exception as error:
+    except (Exception, _Ended) as error:
+        # Runners may wrap what a signal raised in an exception of their own.
+        if ends:
+            _leave(errors, ends[0])
         from transforms.work_folder import without_data
 
         clean = without_data(error)
-        errors.print(f"discreet: {clean}", markup=False)
+        for line in str(clean).splitlines():
+            errors.print(f"discreet: {line}")
         return int(clean.status)
 
 
@@ -90,13 +87,15 @@ def command() -> NoReturn:
     os._exit(status)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+def _end(ends: list[Status], status: Status, number: int, frame: FrameType | None) -> None:
+    ends.append(status)
+    raise _Ended
 
 
-def _leave(console: Console, message: str, status: Status) -> NoReturn:
+def _leave(console: Console, status: Status) -> NoReturn:
     """Ends at once: Beam's worker threads would go on."""
-    console.print(f"discreet: {message}", markup=False)
+    word = "interrupted" if status == Status.INTERRUPTED else "terminated"
+    console.print(f"discreet: {word}; nothing was published, start the same command again")
     sys.stdout.flush()
     os._exit(int(status))
 
@@ -144,7 +143,7 @@ def _plan(known: argparse.Namespace) -> int:
         ]
         print(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}, indent=2))
         return int(Status.PUBLISHED)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     for path, config, plan in planned:
         print_plan(console, config, plan, path)
     if len(planned) == 2:
@@ -157,7 +156,7 @@ def _run(known: argparse.Namespace, rest: list[str], errors: Console) -> int:
     from pipelines.run import RunCall, start
 
     config, plan = _planned(known.config, _variables(known.var), known.output)
-    run = known.run_id or config.digest()[:12]
+    run = config.digest()[:12] if known.run_id is None else known.run_id
     if not RUN_ID.fullmatch(run):
         raise ConfigError(f"--run-id {run!r}: must be 1 to 100 letters, digits, dots, _ or -, starting with one of the first two")
     print_plan(errors, config, plan, known.config)
@@ -165,7 +164,7 @@ def _run(known: argparse.Namespace, rest: list[str], errors: Console) -> int:
     if known.json:
         print(json.dumps(outcome, indent=2))
     else:
-        print_outcome(Console(highlight=False, soft_wrap=True), config, outcome)
+        print_outcome(Console(highlight=False, markup=False, soft_wrap=True), config, outcome)
     return int(Status.PUBLISHED)
 
 

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from privacy.metrics.base import Name, Strict
+from privacy.metrics.base import Count, Name, Strict
 from privacy.release import Budget, Column, Release
 from transforms.conditions import OPERATORS
 from transforms.errors import ConfigError
@@ -94,6 +94,12 @@ class Events(Strict):
         for column in made:
             if made.count(column) > 1:
                 raise ValueError(f"lookups and derive make column {column!r} twice; rename one")
+        for number, lookup in enumerate(self.lookups):
+            later = {column for other in self.lookups[number:] for column in other.columns}
+            if lookup.by in later or lookup.by in self.derive:
+                raise ValueError(
+                    f"lookups[{number}].by {lookup.by!r} is made later; name a column of the files or of a lookup before"
+                )
         for name, period in self.derive.items():
             if period.truncate in self.derive:
                 raise ValueError(f"derive.{name} truncates {period.truncate!r}, itself derived; truncate its source")
@@ -104,7 +110,7 @@ class Output(Strict):
     """Where releases go, in how many files each, and where the private folder is."""
 
     path: Path_
-    files: Annotated[int, Field(ge=1, le=10_000)] = 1
+    files: Annotated[Count, Field(le=10_000)] = 1
     private: Path_ | None = None
 
 
@@ -138,7 +144,12 @@ class Config(Strict):
 
     def resolved(self) -> dict[str, Any]:
         """The config with every default filled in, as JSON values."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        resolved = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        resolved["output"]["private"] = self.private_path
+        for release, described in zip(self.releases, resolved["releases"], strict=True):
+            if release.selection is not None:
+                described["select"] = release.selection.model_dump(mode="json")
+        return resolved
 
     def digest(self) -> str:
         """SHA-256 of the resolved config, in hexadecimal."""
@@ -178,13 +189,15 @@ def parse_config(
         raise ConfigError(f"{name}: this is no YAML 1.2 ({type(error).__name__}); correct it") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{name}: holds no mapping; start with version: 1")
-    _fill(tree, dict(variables or {}))
+    _fill(tree, dict(variables or {}), name)
     if output is not None and isinstance(tree.get("output"), dict):
         tree["output"]["path"] = output
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(dict.fromkeys(map(_sentence, error.errors())))) from None
+        # Where all entries of a list are wrong, pydantic adds that it is empty.
+        faults = [fault for fault in error.errors() if fault["type"] != "too_short" or not fault["input"]]
+        raise ConfigError("\n".join(dict.fromkeys(map(_sentence, faults)))) from None
 
 
 def changed(old: Any, new: Any, where: str = "") -> Iterator[str]:
@@ -199,32 +212,35 @@ def changed(old: Any, new: Any, where: str = "") -> Iterator[str]:
         yield where
 
 
-def _fill(tree: dict[str, Any], variables: Mapping[str, str]) -> None:
+def _fill(tree: dict[str, Any], variables: Mapping[str, str], name: str) -> None:
     """Replaces `${name}` in place where it is allowed."""
     used: set[str] = set()
 
     def fill(value: Any, where: str) -> Any:
         if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, str) or _VARIABLE.search(key):
+                    raise ConfigError(f"{where or name}: {key!r} cannot be a key; keys are plain text without variables")
             return {key: fill(inner, f"{where}.{key}" if where else str(key)) for key, inner in value.items()}
         if isinstance(value, list):
             return [fill(inner, f"{where}[{number}]") for number, inner in enumerate(value)]
         if not isinstance(value, str):
             return value
-        names = _VARIABLE.findall(value)
-        if names and not _FILLED.fullmatch(where):
+        found = _VARIABLE.findall(value)
+        if found and not _FILLED.fullmatch(where):
             raise ConfigError(f"{where}: {value!r} uses a variable; only files, paths and values of where may, write it out")
-        for name in names:
-            if name not in variables:
-                raise ConfigError(f"{where}: ${{{name}}} is not set; add --var {name}=VALUE")
-        used.update(names)
+        for variable in found:
+            if variable not in variables:
+                raise ConfigError(f"{where}: ${{{variable}}} is not set; add --var {variable}=VALUE")
+        used.update(found)
         return _VARIABLE.sub(lambda match: variables[match[1]], value)
 
     filled = fill(tree, "")
     tree.clear()
     tree.update(filled)
-    for name in variables:
-        if name not in used:
-            raise ConfigError(f"--var {name}: the config does not use ${{{name}}}; remove the option or correct its name")
+    for variable in variables:
+        if variable not in used:
+            raise ConfigError(f"--var {variable}: the config does not use ${{{variable}}}; remove the option or correct its name")
 
 
 _FILLED = re.compile(
@@ -264,7 +280,10 @@ def _sentence(error: ErrorDetails) -> str:
         where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(), 1)
+        key = str(error["loc"][-1])
+        if key in _known_keys():
+            return f"{where}: is not a key here; remove it or move it"
+        close = difflib.get_close_matches(key, _known_keys(), 1)
         cure = f"did you mean {close[0]}?" if close else "remove it or correct its name"
         return f"{where}: is not a key that this version knows; {cure}"
     if kind == "value_error":

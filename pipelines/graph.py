@@ -46,11 +46,18 @@ def runner_options(arguments: list[str]) -> PipelineOptions:
         raise ConfigError(f"{unknown[0]}: neither discreet nor Beam knows this option; see discreet run --help")
     if options.view_as(StandardOptions).runner is None:
         options.view_as(StandardOptions).runner = LOCAL_RUNNER
+    _check_runner(str(options.view_as(StandardOptions).runner))
     direct = options.view_as(DirectOptions)
-    if is_local(options) and not any(item.startswith("--direct_num_workers") for item in arguments):
-        direct.direct_num_workers = len(os.sched_getaffinity(0))
-    if is_local(options) and not any(item.startswith("--direct_running_mode") for item in arguments):
-        direct.direct_running_mode = "multi_threading" if direct.direct_num_workers > 1 else "in_memory"
+    if is_local(options):
+        given = any(item.startswith("--direct_num_workers") for item in arguments)
+        if given and direct.direct_num_workers < 0:
+            raise ConfigError(
+                f"--direct_num_workers={direct.direct_num_workers}: is below 0; write 1 or more, or 0 for all cores"
+            )
+        if not given or direct.direct_num_workers == 0:
+            direct.direct_num_workers = len(os.sched_getaffinity(0))
+        if not any(item.startswith("--direct_running_mode") for item in arguments):
+            direct.direct_running_mode = "multi_threading" if direct.direct_num_workers > 1 else "in_memory"
     return options
 
 
@@ -65,6 +72,15 @@ def _unknown(arguments: list[str]) -> list[str]:
         return list(parser.parse_known_args(arguments)[1])
     except SystemExit:
         raise ConfigError("a Beam option has a wrong value; see the line above") from None
+
+
+def _check_runner(name: str) -> None:
+    from apache_beam.runners.runner import create_runner
+
+    try:
+        create_runner(name)
+    except (ValueError, ImportError, AttributeError):
+        raise ConfigError(f"--runner={name}: Beam has no such runner here; correct the name, or install what it needs") from None
 
 
 def is_local(options: PipelineOptions) -> bool:

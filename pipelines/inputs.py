@@ -52,7 +52,9 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
     """
     paths = find_files(config.events.files)
     needed = _needed(config)
-    schema, parts = _read_footers(paths, needed)
+    made = {column: f"events.derive.{column}" for column in config.events.derive}
+    made |= {column: f"events.lookups[{n}].columns" for n, item in enumerate(config.events.lookups) for column in item.columns}
+    schema, parts = _read_footers(paths, needed, made)
     types = {name: plain_type(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
     for lookup in config.events.lookups:
         types |= _lookup_types(lookup.file, lookup.by, lookup.columns, types)
@@ -93,8 +95,7 @@ def find_files(patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if "://" in pattern:
             raise ConfigError(f"events.files: {pattern} is not a local path; this version reads local files only, copy them")
-        matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
-        files = [path for path in matches if os.path.isfile(path)]
+        files = [pattern] if os.path.isfile(pattern) else sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
         if not files:
             cure = "is a folder; write folder/*.parquet" if os.path.isdir(pattern) else "names no file; correct the path"
             raise InputError(f"events.files: {pattern} {cure}")
@@ -126,7 +127,9 @@ def _needed(config: Config) -> dict[str, str]:
     return needed
 
 
-def _read_footers(paths: Sequence[str], needed: Mapping[str, str]) -> tuple[pa.Schema, tuple[FilePart, ...]]:
+def _read_footers(
+    paths: Sequence[str], needed: Mapping[str, str], made: Mapping[str, str]
+) -> tuple[pa.Schema, tuple[FilePart, ...]]:
     schema: pa.Schema | None = None
     parts: list[FilePart] = []
     for path in paths:
@@ -139,6 +142,9 @@ def _read_footers(paths: Sequence[str], needed: Mapping[str, str]) -> tuple[pa.S
         for column, where in needed.items():
             if found.names.count(column) != 1:
                 raise InputError(f"{where}: {path} has no column {column!r} (or several); correct the name or the file")
+        for column, where in made.items():
+            if column in found.names:
+                raise ConfigError(f"{where}: {path} has a column {column!r} of its own; rename one")
         fields = pa.schema([pa.field(column, found.field(column).type) for column in needed])
         if schema is None:
             schema = fields
@@ -177,9 +183,6 @@ def _lookup_types(file: str, by: str, columns: Sequence[str], types: Mapping[str
     key = plain_type(table.schema.field(by).type)
     if key != types[by] and not (pa.types.is_integer(key) and pa.types.is_integer(types[by])):
         raise InputError(f"{file}: column {by!r} is {key}, but {types[by]} in the events; write both with the same type")
-    for column in columns:
-        if column in types:
-            raise ConfigError(f"events.lookups: column {column!r} is also in the events; rename it in {file}")
     return {column: plain_type(table.schema.field(column).type) for column in columns}
 
 

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -15,8 +14,6 @@ from pathlib import Path
 
 from transforms.errors import RunnerError
 from transforms.work_folder import WorkFolder, create_if_absent
-
-_ATTEMPT = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,12 @@ class PrivateFolder:
         return self.path / "commit.json"
 
     @property
+    def _mark(self) -> Path:
+        return self.path / ".discreet-run"
+
+    @property
     def _lock(self) -> Path:
-        return self.root / f"{self.run}.lock"
+        return self.root / f".{self.run}.lock"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -88,6 +89,10 @@ class PrivateFolder:
                     return handle
             os.close(handle)  # its holder removed the file between the two calls
 
+    def exists(self) -> bool:
+        """Whether anything of this run id is left."""
+        return self.path.exists() or self._lock.exists()
+
     def commit(self) -> Commit | None:
         """The record, if the run got that far.
 
@@ -107,10 +112,11 @@ class PrivateFolder:
         Raises:
             RunnerError: something else lies there.
         """
-        if self.path.exists() and not self._is_ours():
+        if self.path.is_dir() and not self._is_ours() and any(self.path.iterdir()):
             raise RunnerError(f"{self.path}: is no folder of a run; name another folder in output.private")
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(mode=0o700)
+        self._mark.touch()
         folder = WorkFolder(self.path / uuid.uuid4().hex)
         folder.create()
         return folder
@@ -139,16 +145,15 @@ class PrivateFolder:
         """Removes what runs that died left in the folder, but for draws that are recorded and not yet published."""
         for path in list(self.root.iterdir()):
             other = PrivateFolder(self.root, path.name)
-            if path == self.path or not path.is_dir() or not any(path.iterdir()) or not other._is_ours():
+            if path == self.path or not other._is_ours():
                 continue
             with contextlib.suppress(RunnerError), other.locked():
                 if other.commit() is None:
                     other.remove()
 
     def _is_ours(self) -> bool:
-        """Whether the folder holds a run's attempts and nothing else, so that it may be removed."""
-        names = (path.name for path in self.path.iterdir())
-        return all(self._commit.name in name or _ATTEMPT.fullmatch(name) for name in names)
+        """Whether the folder was made for a run, so that it may be removed."""
+        return self._mark.is_file()
 
     def remove(self) -> None:
         """Removes everything of this run id but the lock."""

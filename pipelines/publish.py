@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.config import Config
-from pipelines.inputs import Inputs
+from transforms.errors import RunnerError
 from transforms.exchange import decode
-from transforms.release_keys import published_schema
 from transforms.work_folder import create_if_absent
 
 
@@ -28,19 +27,34 @@ def release_path(output: Path, release: str, run: str) -> Path:
 
 
 def read_manifest(output: Path, run: str) -> dict[str, Any] | None:
-    """The manifest of a published run."""
+    """The manifest of a published run, None where it is not published.
+
+    Raises:
+        RunnerError: it is damaged.
+    """
+    path = manifest_path(output, run)
     try:
-        manifest: dict[str, Any] = json.loads(manifest_path(output, run).read_bytes())
-    except FileNotFoundError:
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        complete = {"config", "config_digest", "files"} <= manifest.keys()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (ValueError, AttributeError):
+        complete = False
+    if not complete:
+        raise RunnerError(f"{path}: is damaged; restore it, or choose another --run-id")
     return manifest
 
 
-def publish(config: Config, run: str, inputs: Inputs, staged: Iterable[bytes], statement: dict[str, Any]) -> None:
+def part_path(output: Path, run: str) -> Path:
+    """Where the files of a run are written before they get their place."""
+    return output / "_runs" / f".{run}.part"
+
+
+def publish(config: Config, run: str, staged: Iterable[bytes], statement: dict[str, Any]) -> None:
     """Writes the releases and then the manifest. Called again after a crash, it writes the same bytes.
 
     Args:
-        staged: the files of the recorded draw.
+        staged: the files of the recorded draw, which hold at least one batch of each release.
         statement: the manifest's fields but `files`, which also go into each file's metadata.
     """
     output = Path(config.output.path)
@@ -48,27 +62,21 @@ def publish(config: Config, run: str, inputs: Inputs, staged: Iterable[bytes], s
     for data in staged:
         for name, batches in decode(data).items():
             tables.setdefault(name, []).extend(batches)
-    part = output / "_runs" / f".{run}.part"
+    part = part_path(output, run)
     shutil.rmtree(part, ignore_errors=True)
     files: list[dict[str, str]] = []
-    for release in inputs.releases:
-        schema = published_schema(release, inputs.value_types).with_metadata(
-            {"discreet": json.dumps({key: statement[key] for key in ("guarantee", "protected", "plan")}, sort_keys=True)}
-        )
-        table = pa.Table.from_batches(
-            [batch.replace_schema_metadata(schema.metadata).cast(schema) for batch in tables.get(release.plan.name, [])],
-            schema,
-        )
-        target = release_path(output, release.plan.name, run)
-        written = write_release(table, release.key_columns, config.output.files, part / release.plan.name)
+    about = json.dumps({key: statement[key] for key in ("guarantee", "protected", "plan")}, sort_keys=True)
+    for release in config.releases:
+        table = pa.Table.from_batches(tables[release.name]).replace_schema_metadata({"discreet": about})
+        target = release_path(output, release.name, run)
+        written = write_release(table, release.keys.columns, config.output.files, part / release.name)
         files += [{"path": str(target.relative_to(output) / name), "sha256": digest} for name, digest in written.items()]
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             shutil.rmtree(target)  # left by a crash of this very run, from the same draw
-        (part / release.plan.name).rename(target)
+        (part / release.name).rename(target)
     manifest = statement | {"files": files}
-    create_if_absent(manifest_path(output, run), (json.dumps(manifest, indent=2) + "\n").encode())
-    shutil.rmtree(part, ignore_errors=True)
+    create_if_absent(manifest_path(output, run), (json.dumps(manifest, indent=2) + "\n").encode(), part)
 
 
 def write_release(table: pa.Table, keys: Iterable[str], files: int, folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from privacy.plan import Plan, SelectionStage, Stage
 
 def print_plan(console: Console, config: Config, plan: Plan, name: str) -> None:
     """The stages of each release with what they cost and how far off they make a number."""
-    console.print(f"[bold]Plan of {name}[/bold]: epsilon {plan.epsilon:g}, delta {plan.delta:g}, dataset {config.dataset}")
+    console.print(f"Plan of {name}: epsilon {plan.epsilon:g}, delta {plan.delta:g}, dataset {config.dataset}")
     console.print(protected(config))
     for release in plan.releases:
         table = Table(box=box.SIMPLE_HEAD, title=f"release {release.name}", title_justify="left")
@@ -64,7 +64,7 @@ def print_comparison(console: Console, plans: list[tuple[str, Plan]]) -> None:
 def print_outcome(console: Console, config: Config, outcome: dict[str, Any]) -> None:
     """How a run ended."""
     verb = "Published" if outcome["drawn"] else "Already published, nothing drawn"
-    console.print(f"[bold]{verb}[/bold]: run {outcome['run']} in {outcome['output']}")
+    console.print(f"{verb}: run {outcome['run']} in {outcome['output']}")
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("release")
     table.add_column("published keys", justify="right")

@@ -1,11 +1,12 @@
 """One run: plan, read, aggregate, draw, record, publish. `python -m pipelines.run` is `discreet run`."""
 
 import platform
+import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -16,9 +17,6 @@ from pipelines.version import VERSION
 from privacy.ids import new_secret
 from privacy.plan import Plan
 from transforms.errors import ConfigError, RunnerError
-
-if TYPE_CHECKING:
-    from pipelines.inputs import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,43 +39,51 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
         DiscreetError: with the exit status and one sentence for the user.
     """
     from pipelines.graph import runner_options
+    from pipelines.publish import manifest_path
 
     output = Path(call.config.output.path)
     options = runner_options(call.beam_arguments)
-    published = _published(call)
-    if published is not None:
-        return published
     private = PrivateFolder(Path(call.config.private_path), call.run)
+    published = _published(call)
+    if published is not None and not _left(output, private):
+        return published
     _check_apart(output, private.root)
-    from pipelines.inputs import resolve_inputs
-
-    inputs = resolve_inputs(call.config, call.plan)
     with private.locked():
         published = _published(call)
         if published is not None:
+            _tidy(output, private)
             return published
         private.sweep()
         commit = private.commit()
         if commit is None:
             _check_nothing_visible(call, output)
-            _draw(call, inputs, private, options, console)
+            manifest_path(output, call.run).parent.mkdir(parents=True, exist_ok=True)  # fails here if it must fail
+            _draw(call, private, options, console)
             commit = private.commit()
             assert commit is not None
         elif commit.config != call.config.digest():
             raise ConfigError(f"run {call.run}: was drawn with another config; choose another --run-id")
         from pipelines.publish import publish
 
-        publish(
-            call.config,
-            call.run,
-            inputs,
-            private.staged(commit),
-            statement(call.config, call.run, call.plan, _versions()),
-        )
-        private.remove()
+        publish(call.config, call.run, private.staged(commit), statement(call.config, call.run, call.plan, _versions()))
+        _tidy(output, private)
     outcome = _published(call)
     assert outcome is not None
     return outcome | {"drawn": True}
+
+
+def _left(output: Path, private: PrivateFolder) -> bool:
+    """Whether a run that died after its manifest left something to remove."""
+    from pipelines.publish import part_path
+
+    return private.exists() or part_path(output, private.run).exists()
+
+
+def _tidy(output: Path, private: PrivateFolder) -> None:
+    from pipelines.publish import part_path
+
+    shutil.rmtree(part_path(output, private.run), ignore_errors=True)
+    private.remove()
 
 
 def _published(call: RunCall) -> dict[str, Any] | None:
@@ -122,28 +128,33 @@ def _rows(output: Path, manifest: dict[str, Any], release: str) -> int:
 
 
 def _check_apart(output: Path, private: Path) -> None:
-    if private.resolve().is_relative_to(output.resolve()):
-        raise ConfigError(f"output.private: {private} lies in {output}, which is published; write a folder elsewhere")
+    inner, outer = private.resolve(), output.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise ConfigError(
+            f"output.private: {private} and {output}, which is published, lie in one another; write a folder elsewhere"
+        )
 
 
 def _check_nothing_visible(call: RunCall, output: Path) -> None:
     """Refuses to draw where files of another draw of this run id can already be read."""
-    from pipelines.publish import release_path
+    from pipelines.publish import part_path, release_path
 
-    for release in call.config.releases:
-        path = release_path(output, release.name, call.run)
+    for path in [part_path(output, call.run), *(release_path(output, item.name, call.run) for item in call.config.releases)]:
         if path.exists():
             raise ConfigError(f"{path}: is there, but not the private record of its draw; choose another --run-id")
 
 
-def _draw(call: RunCall, inputs: "Inputs", private: PrivateFolder, options: Any, console: Console) -> None:
+def _draw(call: RunCall, private: PrivateFolder, options: Any, console: Console) -> None:
     """Runs the pipeline and records what it staged."""
     import apache_beam as beam
 
     from pipelines.graph import build_graph, choose_sharding, is_local
+    from pipelines.inputs import resolve_inputs
     from pipelines.progress import shown
     from transforms.read_events import BATCH_ROWS
+    from transforms.release_keys import stage_schemas
 
+    inputs = resolve_inputs(call.config, call.plan)
     sharding = choose_sharding(inputs.rows, len(inputs.releases), options)
     folder = private.new_attempt()
     steps = sum(1 + part.rows // BATCH_ROWS for part in inputs.parts) + sharding.unit_shards + sharding.key_shards
@@ -162,6 +173,7 @@ def _draw(call: RunCall, inputs: "Inputs", private: PrivateFolder, options: Any,
     reported = folder.reported()
     if reported is not None:
         raise reported
+    stage_schemas(inputs.releases, inputs.value_types, folder)
     private.record(folder, call.config.digest())
 
 

@@ -163,7 +163,7 @@ def make_plan(budget: Budget, releases: Sequence[Release]) -> Plan:
 
 def _drafts(release: Release, fraction: float) -> list[_Draft]:
     """The stages of a release that has this fraction of the budget: its selection, if any, then the metrics' parts."""
-    drafts = [] if release.keys.public else [_Draft("select", release.select.share, GRID, NORM)]
+    drafts = [_Draft("select", release.selection.share, GRID, NORM)] if release.selection else []
     for metric in release.metrics:
         for part in metric.parts(release.bounds):
             name = f"{metric.name}.{part.label}" if part.label else metric.name
@@ -179,9 +179,9 @@ def _release_plan(release: Release, drafts: list[_Draft], mu: float, delta_per_s
     for draft in drafts:
         # Rounded up, so that the float arithmetic of this line costs nobody's privacy.
         scale = draft.norm / math.sqrt(draft.share) / mu * (1 + 1e-12)
-        if draft.metric is None or draft.vector is None:
-            selection = _selection(release.select.cap, draft, scale, delta_per_share * draft.share)
-        else:
+        if release.selection is not None and draft.metric is None:
+            selection = _selection(release.selection.cap, draft, scale, delta_per_share * draft.share)
+        elif draft.metric is not None and draft.vector is not None:
             stage = VectorStage(
                 name=draft.name,
                 share=draft.share,

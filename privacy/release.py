@@ -5,8 +5,11 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from privacy.metrics import AnyMetric
-from privacy.metrics.base import Bounds, Count, Name, Share, Strict
+from privacy.metrics.base import Bounds, Count, Name, Number, Share, Strict
 from privacy.selection import MOST_KEYS
+
+PARTITION = "run"
+"""The column that readers of the published folders see beside those of the release."""
 
 Column = Annotated[str, Field(min_length=1)]
 
@@ -14,8 +17,8 @@ Column = Annotated[str, Field(min_length=1)]
 class Budget(Strict):
     """What the whole run may spend."""
 
-    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    delta: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+    epsilon: Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+    delta: Annotated[Number, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
 class Select(Strict):
@@ -58,14 +61,21 @@ class Release(Strict):
     share: Share = 1.0
     keys: Keys
     bounds: Bounds
-    select: Select = Select()
+    select: Select | None = None
     metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)]
+
+    @property
+    def selection(self) -> Select | None:
+        """How keys are selected; None where they are public."""
+        return None if self.keys.public else self.select or Select()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.keys.public and "select" in self.model_fields_set:
+        if self.keys.public and self.select is not None:
             raise ValueError("select is given, but the keys are public and not selected; remove select")
-        taken = set(self.keys.columns)
+        if PARTITION in self.keys.columns:
+            raise ValueError(f"keys has a column {PARTITION!r}, which is what tables are partitioned by; rename it in the files")
+        taken = {PARTITION, *self.keys.columns}
         for metric in self.metrics:
             for column in (metric.name, f"{metric.name}_low", f"{metric.name}_high"):
                 if column in taken:

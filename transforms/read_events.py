@@ -112,7 +112,7 @@ def read_part(part: FilePart, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """
     _check_unchanged(part)
     try:
-        with pq.ParquetFile(part.path) as file:
+        with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
             groups = list(part.row_groups)
             batches = file.iter_batches(BATCH_ROWS, groups, columns=schema.names, use_threads=False)
             for batch in batches:

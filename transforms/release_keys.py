@@ -96,11 +96,16 @@ def _stage_sums(sums: pa.RecordBatch | None, number: int) -> Ints:
 
 def published_schema(release: ReleaseInput, value_types: Mapping[str, pa.DataType]) -> pa.Schema:
     """The columns that `release_keys` gives, from the config and the files' schema alone."""
-    fields = list(zip(release.key_columns, release.key_types, strict=True))
-    nothing = np.zeros(0, np.int64)
-    for part in release.plan.metrics:
-        metric = part.metric
-        integers = metric.column is not None and is_integer(value_types[metric.column])
-        sums = [NoisySums(nothing, stage.grid, stage.scale) for stage in part.stages]
-        fields += [(name, pa.array(column).type) for name, column in metric.columns(sums, integers=integers).items()]
-    return pa.schema(fields)
+    ids = {f"key_{word}": pa.array([], pa.uint64()) for word in ("high", "low")}
+    names = {f"column_{number}": pa.array([], kind) for number, kind in enumerate(release.key_types)}
+    schema: pa.Schema = release_keys(None, named_batch("names", ids | names), release, value_types).schema
+    return schema.remove_metadata()
+
+
+def stage_schemas(releases: Sequence[ReleaseInput], value_types: Mapping[str, pa.DataType], folder: WorkFolder) -> None:
+    """Stages a batch without rows of each release, so that its columns are known where no key is published."""
+    empty = [
+        named_batch(release.plan.name, {field.name: pa.array([], field.type) for field in published_schema(release, value_types)})
+        for release in releases
+    ]
+    create_if_absent(folder.staged / "schemas.arrow", encode(empty))

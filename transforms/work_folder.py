@@ -18,9 +18,13 @@ from transforms.errors import DiscreetError, InputError, RunnerError, Status
 P = ParamSpec("P")
 
 
-def create_if_absent(path: Path, data: bytes) -> bool:
-    """Writes a file whole or not at all, unless there is one. Returns whether this call wrote it."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def create_if_absent(path: Path, data: bytes, part_folder: Path | None = None) -> bool:
+    """Writes a file whole or not at all, unless there is one. Returns whether this call wrote it.
+
+    Args:
+        part_folder: where it is written before it gets its name; by default where it will lie.
+    """
+    part = (part_folder or path.parent) / f".{path.name}.{uuid.uuid4().hex}"
     try:
         with open(part, "xb") as file:
             file.write(data)
@@ -32,6 +36,10 @@ def create_if_absent(path: Path, data: bytes) -> bool:
     finally:
         part.unlink(missing_ok=True)
     return True
+
+
+_REPORTED: dict[Path, DiscreetError] = {}
+"""Errors of workers in this process, for when the disk that the folder is on has failed."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class WorkFolder:
 
     def report(self, error: DiscreetError) -> None:
         """Keeps the first error of a worker for the submitting process: a runner passes on neither class nor status."""
+        _REPORTED.setdefault(self.path, error)
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_if_absent(self._error, json.dumps([int(error.status), str(error)]).encode())
 
@@ -66,7 +75,7 @@ class WorkFolder:
         try:
             status, message = json.loads(self._error.read_bytes())
         except (OSError, ValueError):
-            return None
+            return _REPORTED.get(self.path)
         error = DiscreetError(message)
         error.status = Status(status)
         return error
@@ -88,9 +97,7 @@ def guarded(
     def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
         try:
             yield from process(self, *args, **kwargs)
-        except GeneratorExit:
-            raise
-        except BaseException as error:
+        except Exception as error:
             clean = without_data(error)
             with contextlib.suppress(OSError):  # the disk that failed may be this one; the error still ends the run
                 self.folder.report(clean)
@@ -107,7 +114,8 @@ def without_data(error: BaseException) -> DiscreetError:
         return InputError(f"a file could not be read ({type(error).__name__}); check it with another Parquet reader")
     if isinstance(error, OSError):
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        return RunnerError(f"reading or writing a file failed: {reason}")
+        place = f"{error.filename}: " if error.filename else ""
+        return RunnerError(f"{place}reading or writing failed ({reason}); correct that and start the same command again")
     if isinstance(error, MemoryError):
         return RunnerError("out of memory; start with fewer workers: --direct_num_workers=1")
     frames = traceback.extract_tb(error.__traceback__)

@@ -1,5 +1,6 @@
 """What a metric is: the vectors it needs, and how their noisy sums become published columns."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from privacy.grid import Floats, Grid, Ints
 from privacy.intervals import sum_interval
@@ -36,10 +37,35 @@ def _check_clip(clip: tuple[float, float]) -> tuple[float, float]:
     return clip
 
 
+def _check_number(value: object) -> object:
+    if isinstance(value, str) and _NOT_FINITE.fullmatch(value):
+        raise ValueError(f"{value!r} is not finite; write a number")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError(f"{value!r} is no number; write a number, such as 0.5 or 1.0e-6")
+    return value
+
+
+def _check_end(value: object) -> object:
+    # Ends that are not finite are told by _check_clip, which shows both.
+    return value if isinstance(value, str) and _NOT_FINITE.fullmatch(value) else _check_number(value)
+
+
+def _check_whole(value: object) -> object:
+    if isinstance(value, str) and not _WHOLE.fullmatch(value):
+        raise ValueError(f"{value!r} is no whole number; write a whole number")
+    return value
+
+
+_NOT_FINITE = re.compile(r"[-+]?\.?(inf|nan|infinity)", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_WHOLE = re.compile(r"[-+]?[0-9]+")
+
+Number = Annotated[float, BeforeValidator(_check_number)]
 Name = Annotated[str, AfterValidator(_check_name)]
-Share = Annotated[float, Field(gt=0, le=1e6, ge=1e-6, allow_inf_nan=False)]
-Clip = Annotated[tuple[float, float], AfterValidator(_check_clip)]
-Count = Annotated[int, Field(ge=1)]
+Share = Annotated[Number, Field(gt=0, le=1e6, ge=1e-6, allow_inf_nan=False)]
+End = Annotated[float, BeforeValidator(_check_end)]
+Clip = Annotated[tuple[End, End], AfterValidator(_check_clip)]
+Count = Annotated[int, BeforeValidator(_check_whole), Field(ge=1)]
 
 
 class Strict(BaseModel):

@@ -1,0 +1,85 @@
+"""privacy/release.py: which budgets, bounds and keys a release may declare."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from privacy.release import Budget, Keys, Release
+from tests.privacy.plans import release
+
+
+@pytest.mark.parametrize("epsilon", [0, -1, float("nan"), float("inf"), "1e400", "much"])
+def test_r11_epsilons_that_are_no_budget(epsilon: Any) -> None:
+    """Not above 0, not finite, or no number."""
+    with pytest.raises(ValidationError):
+        Budget(epsilon=epsilon, delta=1e-6)
+
+
+@pytest.mark.parametrize("delta", [0, 1, -1e-9, 1.5, float("nan")])
+def test_r11_deltas_that_are_no_probability(delta: float) -> None:
+    """Outside the open interval between 0 and 1."""
+    with pytest.raises(ValidationError):
+        Budget(epsilon=1.0, delta=delta)
+
+
+@pytest.mark.parametrize(("keys", "rows"), [(0, 1), (1, 0), (2**16 + 1, 1), (1, 10**6 + 1), (1.5, 1), (-1, 1)])
+def test_s7_bounds_out_of_range(keys: Any, rows: Any) -> None:
+    """Nothing, too much, or a fraction."""
+    with pytest.raises(ValidationError):
+        release(keys_per_unit=keys, rows_per_key=rows)
+
+
+def test_s7_bounds_have_no_default() -> None:
+    """A release without bounds is an error, as is one without metrics or keys."""
+    whole = release(public=True).model_dump(by_alias=True, exclude_unset=True)
+    assert Release.model_validate(whole)
+    for part in ("bounds", "metrics", "keys"):
+        with pytest.raises(ValidationError):
+            Release.model_validate({name: value for name, value in whole.items() if name != part})
+    with pytest.raises(ValidationError):
+        Release.model_validate(whole | {"metrics": []})
+    with pytest.raises(ValidationError):
+        Release.model_validate(whole | {"seed": 1})
+
+
+@pytest.mark.parametrize("share", [0, -1, float("nan"), float("inf"), 1e-7, 1e7])
+def test_shares_out_of_range(share: float) -> None:
+    """Of releases, selections and metrics."""
+    with pytest.raises(ValidationError):
+        release(share=share)
+    with pytest.raises(ValidationError):
+        release(select={"share": share})
+    with pytest.raises(ValidationError):
+        release(metrics=[{"name": "m", "count": "units", "share": share}])
+
+
+def test_public_keys_are_not_selected() -> None:
+    """Listed in one place, all columns, each value once; and select makes no sense there."""
+    assert Keys(columns=("k",), values={"k": ("a", "b")}).public
+    assert Keys.model_validate({"columns": ["k"], "from": "keys.parquet"}).public
+    assert not Keys(columns=("k",)).public
+    for wrong in (
+        {"columns": []},
+        {"columns": ["k", "k"]},
+        {"columns": ["k"], "values": {"k": ["a"]}, "from": "f"},
+        {"columns": ["k"], "values": {"other": ["a"]}},
+        {"columns": ["k", "l"], "values": {"k": ["a"]}},
+        {"columns": ["k"], "values": {"k": []}},
+        {"columns": ["k"], "values": {"k": ["a", "a"]}},
+    ):
+        with pytest.raises(ValidationError):
+            Keys.model_validate(wrong)
+    with pytest.raises(ValidationError, match="remove select"):
+        release(public=True, select={"share": 1})
+    with pytest.raises(ValidationError):
+        release(select={"cap": 2**16 + 1})
+    with pytest.raises(ValidationError):
+        release(select={"cap": 0})
+
+
+def test_no_two_output_columns_share_a_name() -> None:
+    """Neither two metrics, nor a metric's interval and another metric, nor a metric and a key."""
+    for names in (["a", "a"], ["a", "a_low"], ["a_high", "a"], ["k"]):
+        with pytest.raises(ValidationError, match="two output columns"):
+            release(metrics=[{"name": name, "count": "units"} for name in names])
