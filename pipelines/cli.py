@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -61,16 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
     logging.basicConfig(level=logging.ERROR)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    ends: list[Status] = []
+    ends, manifests = list[Status](), list[Path]()
     for number, status in ((signal.SIGINT, Status.INTERRUPTED), (signal.SIGTERM, Status.TERMINATED)):
         signal.signal(number, functools.partial(_end, ends, status))
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
-        return _dispatch(arguments, errors)
+        return _dispatch(arguments, errors, manifests)
     except (Exception, _Ended) as error:
         # Runners may wrap what a signal raised in an exception of their own.
         if ends:
-            _leave(errors, ends[0])
+            published = any(path.exists() for path in manifests)
+            _leave(
+                errors, ends[0], "the run is published" if published else "nothing was published, start the same command again"
+            )
         from transforms.work_folder import without_data
 
         clean = without_data(error)
@@ -92,21 +96,21 @@ def _end(ends: list[Status], status: Status, number: int, frame: FrameType | Non
     raise _Ended
 
 
-def _leave(console: Console, status: Status) -> NoReturn:
+def _leave(console: Console, status: Status, outcome: str) -> NoReturn:
     """Ends at once: Beam's worker threads would go on."""
     word = "interrupted" if status == Status.INTERRUPTED else "terminated"
-    console.print(f"discreet: {word}; nothing was published, start the same command again")
+    console.print(f"discreet: {word}; {outcome}")
     sys.stdout.flush()
     os._exit(int(status))
 
 
-def _dispatch(arguments: Sequence[str] | None, errors: Console) -> int:
+def _dispatch(arguments: Sequence[str] | None, errors: Console, manifests: list[Path]) -> int:
     known, rest = _parser().parse_known_args(arguments)
     if known.command == "plan":
         if rest:
             raise ConfigError(f"{rest[0]}: discreet plan does not know this option; see discreet plan --help")
         return _plan(known)
-    return _run(known, rest, errors)
+    return _run(known, rest, errors, manifests)
 
 
 def _variables(pairs: Sequence[str]) -> dict[str, str]:
@@ -151,7 +155,9 @@ def _plan(known: argparse.Namespace) -> int:
     return int(Status.PUBLISHED)
 
 
-def _run(known: argparse.Namespace, rest: list[str], errors: Console) -> int:
+def _run(known: argparse.Namespace, rest: list[str], errors: Console, manifests: list[Path]) -> int:
+    """Runs a config; `manifests` learns where the manifest will be."""
+    from pipelines.publish import manifest_path
     from pipelines.report import print_outcome, print_plan
     from pipelines.run import RunCall, start
 
@@ -159,6 +165,7 @@ def _run(known: argparse.Namespace, rest: list[str], errors: Console) -> int:
     run = config.digest()[:12] if known.run_id is None else known.run_id
     if not RUN_ID.fullmatch(run):
         raise ConfigError(f"--run-id {run!r}: must be 1 to 100 letters, digits, dots, _ or -, starting with one of the first two")
+    manifests.append(manifest_path(Path(config.output.path), run))
     print_plan(errors, config, plan, known.config)
     outcome = start(RunCall(config=config, plan=plan, run=run, beam_arguments=rest), errors)
     if known.json:

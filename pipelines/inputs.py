@@ -15,6 +15,7 @@ from privacy.tallies import MOST_EVENTS
 from transforms.columns import is_number, key_type
 from transforms.conditions import Condition
 from transforms.errors import ConfigError, InputError
+from transforms.file_state import FileState
 from transforms.public_keys import PublicKeys
 from transforms.read_events import (
     BATCH_ROWS,
@@ -56,7 +57,9 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
     made |= {column: f"events.lookups[{n}].columns" for n, item in enumerate(config.events.lookups) for column in item.columns}
     schema, parts = _read_footers(paths, needed, made)
     types = {name: plain_type(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
+    states: dict[str, FileState] = {}
     for lookup in config.events.lookups:
+        states[lookup.file] = _state(lookup.file)
         types |= _lookup_types(lookup.file, lookup.by, lookup.columns, types)
     for name, period in config.events.derive.items():
         types[name] = _period_type(name, period.truncate, period.to, period.timezone, types)
@@ -69,7 +72,7 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
         parts=parts,
         events=EventsPlan(
             schema=schema,
-            lookups=tuple(Lookup(item.file, item.by, item.columns) for item in config.events.lookups),
+            lookups=tuple(Lookup(item.file, item.by, item.columns, states[item.file]) for item in config.events.lookups),
             periods=tuple(Period(name, item.truncate, item.to, item.timezone) for name, item in config.events.derive.items()),
             conditions=tuple(
                 _condition(item, types[item.column], f"events.where[{number}]") for number, item in enumerate(config.events.where)
@@ -133,7 +136,7 @@ def _read_footers(
     schema: pa.Schema | None = None
     parts: list[FilePart] = []
     for path in paths:
-        state = os.stat(path)
+        state = FileState.of(path)
         try:
             with pq.ParquetFile(path) as file:
                 found, metadata = file.schema_arrow, file.metadata
@@ -155,10 +158,7 @@ def _read_footers(
                     f"but {schema.field(column).type} in {paths[0]}; write all files with the same types"
                 )
         sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-        parts += [
-            FilePart(path, state.st_size, state.st_mtime_ns, groups, sum(sizes[number] for number in groups))
-            for groups in _cut(sizes)
-        ]
+        parts += [FilePart(path, state, groups, sum(sizes[number] for number in groups)) for groups in _cut(sizes)]
     assert schema is not None
     rows = sum(part.rows for part in parts)
     if rows > MOST_EVENTS:
@@ -202,6 +202,13 @@ def _key_type(column: str, kind: pa.DataType, where: str) -> pa.DataType:
     return published
 
 
+def _state(path: str) -> FileState:
+    try:
+        return FileState.of(path)
+    except OSError:
+        raise InputError(f"{path}: names no file; correct the path") from None
+
+
 def _condition(item: ConditionConfig, kind: pa.DataType, where: str) -> Condition:
     if item.value is None:
         return Condition(item.column, item.op, pa.nulls(0, kind))
@@ -230,6 +237,6 @@ def _release_input(plan: ReleasePlan, number: int, types: Mapping[str, pa.DataTy
                 _typed(keys.values[column], kind, f"{where}.values.{column}")
                 for column, kind in zip(keys.columns, kinds, strict=True)
             )
-        public = PublicKeys(keys.columns, kinds, values, keys.file)
+        public = PublicKeys(keys.columns, kinds, values, keys.file, _state(keys.file) if keys.file else None)
         public.load()
     return ReleaseInput(plan=plan, number=number, key_types=kinds, public=public)

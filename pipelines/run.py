@@ -170,6 +170,8 @@ def _draw(call: RunCall, private: PrivateFolder, options: Any, console: Console)
         raise folder.reported() or RunnerError(
             f"the runner failed ({type(error).__name__}); its own log says more, start again with the same run id"
         ) from None
+    finally:
+        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
     reported = folder.reported()
     if reported is not None:
         raise reported

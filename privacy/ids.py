@@ -40,8 +40,10 @@ def make_ids(columns: Sequence[pa.Array], secret: bytes, domain: int) -> Ids:
         secret: of `new_secret`.
         domain: ids of different domains have nothing to do with one another. In 0..2^64 - 1.
 
-    Guarantee: equal tuples have equal ids; among 2^40 tuples, two have the same with probability below 2^-49 over the
-        secret, as long as AES-128 cannot be told from a random permutation.
+    The types of the columns are the caller's to fix: an integer and a text of the same bytes have the same id.
+
+    Guarantee: equal tuples have equal ids; among tuples of together 2^40 blocks, two have the same with probability below
+        2^-48 over the secret, as long as AES-128 cannot be told from a random permutation.
     Source: Bellare, Kilian and Rogaway 2000, The Security of the Cipher Block Chaining Message Authentication Code; the
         length comes first, which makes the encoding prefix-free. docs/guarantee.md, "Ids".
     """

@@ -142,8 +142,8 @@ def make_plan(budget: Budget, releases: Sequence[Release]) -> Plan:
         PlanError: delta is too small for any noise to keep it.
     """
     total = sum(release.share for release in releases)
-    drafts = {release.name: _drafts(release, release.share / total) for release in releases}
-    stages = [draft for parts in drafts.values() for draft in parts]
+    drafts = [_drafts(release, release.share / total) for release in releases]
+    stages = [draft for parts in drafts for draft in parts]
     select_total = sum(draft.share for draft in stages if draft.metric is None)
     delta_selection = budget.delta * SELECTION_PART if select_total else 0.0
     delta_noise = budget.delta - delta_selection - COLLISION
@@ -156,7 +156,8 @@ def make_plan(budget: Budget, releases: Sequence[Release]) -> Plan:
         mu=mu,
         delta_selection=delta_selection,
         releases=tuple(
-            _release_plan(release, drafts[release.name], mu, delta_selection / (select_total or 1.0)) for release in releases
+            _release_plan(release, parts, mu, delta_selection / (select_total or 1.0))
+            for release, parts in zip(releases, drafts, strict=True)
         ),
     )
 

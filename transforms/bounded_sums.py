@@ -35,7 +35,7 @@ class BoundedSums(beam.PTransform[beam.pvalue.PBegin, beam.PCollection[tuple[int
     def expand(self, input_or_inputs: beam.pvalue.PBegin) -> beam.PCollection[tuple[int, bytes]]:
         return (
             input_or_inputs
-            | "Parts" >> beam.Create(range(len(self.parts)))
+            | "Parts" >> beam.Create(range(len(self.parts)), reshuffle=False)
             # Without it, the local runner gives all parts to one worker.
             | "Spread" >> beam.Reshuffle()
             | "ReadEvents" >> ReadEvents(parts=self.parts, plan=self.events, folder=self.folder)

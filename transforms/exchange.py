@@ -16,7 +16,7 @@ from privacy.grid import Ints
 from privacy.ids import Ids
 from transforms.grouping import cut
 
-_ROWS_BY_VALUE = 1 << 15
+_BYTES_BY_VALUE = 1 << 20
 _NAME = b"table"
 
 Columns = dict[str, pa.Array | NDArray[Any]]
@@ -122,5 +122,6 @@ class Exchange:
 
 def _parts(batches: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
     for batch in batches:
-        for at in range(0, batch.num_rows, _ROWS_BY_VALUE):
-            yield batch.slice(at, _ROWS_BY_VALUE)
+        rows = max(1, _BYTES_BY_VALUE * batch.num_rows // max(batch.nbytes, 1))
+        for at in range(0, batch.num_rows, rows):
+            yield batch.slice(at, rows)

@@ -1,6 +1,5 @@
 """Reading events: parts of files become batches of exactly the columns that releases need."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from transforms.columns import as_key
 from transforms.conditions import Condition, fulfils
 from transforms.errors import InputError
+from transforms.file_state import FileState
 from transforms.work_folder import WorkFolder, guarded
 
 BATCH_ROWS = 1 << 20
@@ -23,8 +23,7 @@ class FilePart:
     """Some row groups of one file, and what the file looked like when the run was planned."""
 
     path: str
-    size: int
-    modified_ns: int
+    state: FileState
     row_groups: range
     rows: int
 
@@ -36,6 +35,7 @@ class Lookup:
     file: str
     by: str
     columns: tuple[str, ...]
+    state: FileState | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def read_part(part: FilePart, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     Raises:
         InputError: the file is not what it was when the run was planned, or cannot be read.
     """
-    _check_unchanged(part)
+    part.state.check(part.path)
     try:
         with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
             groups = list(part.row_groups)
@@ -119,16 +119,7 @@ def read_part(part: FilePart, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
                 yield batch.select(schema.names)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{part.path}: cannot be read as Parquet ({type(error).__name__}); replace the file") from None
-    _check_unchanged(part)
-
-
-def _check_unchanged(part: FilePart) -> None:
-    try:
-        now = os.stat(part.path)
-    except OSError:
-        raise InputError(f"{part.path}: went away while the run was reading; put it back and run again") from None
-    if (now.st_size, now.st_mtime_ns) != (part.size, part.modified_ns):
-        raise InputError(f"{part.path}: changed while the run was reading; run again when nothing writes to it")
+    part.state.check(part.path)
 
 
 def read_lookup(lookup: Lookup) -> pa.Table:
@@ -145,6 +136,8 @@ def read_lookup(lookup: Lookup) -> pa.Table:
             table = file.read([lookup.by, *lookup.columns], use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{lookup.file}: cannot be read as Parquet ({type(error).__name__}); replace the file") from None
+    if lookup.state is not None:
+        lookup.state.check(lookup.file)
     table = pa.table({name: table[name].cast(plain_type(table[name].type)) for name in table.column_names})
     table = table.filter(pc.is_valid(table[lookup.by])).combine_chunks()
     if pc.count_distinct(table[lookup.by]).as_py() < table.num_rows:

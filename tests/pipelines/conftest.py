@@ -3,7 +3,6 @@
 import copy
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -177,9 +176,3 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 def _levels() -> dict[str, int]:
     known = logging.root.manager.loggerDict
     return {name: logging.getLogger(name).level for name in list(known) if name.startswith("apache_beam")}
-
-
-@pytest.fixture(scope="session")
-def can_mount() -> bool:
-    """Whether this process may mount a file system."""
-    return os.geteuid() == 0 and sys.platform == "linux"

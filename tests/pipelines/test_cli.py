@@ -246,11 +246,13 @@ def test_stderr_of_a_run_is_the_plan_only(project):
     assert ended.err.startswith("Plan of"), ended.err.splitlines()[:3]
 
 
-def test_result_into_a_closed_pipe(project):
-    """`discreet run ... | head -c 0` is no fault of our own, and the run is published."""
-    with project.start("run", str(project.write_config()), "--run-id", "one") as process:
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_result_into_a_closed_pipe(project, options):
+    """`discreet run ... | head -c 0`: the run is published, so the status is 0, and nothing is blamed on us."""
+    with project.start("run", str(project.write_config()), "--run-id", "one", *options) as process:
         process.stdout.close()
         err = process.stderr.read()
+    assert Path(project.root, "out/_runs/one.json").exists()
     assert "Traceback" not in err
     assert "fault of Discreet" not in err
-    assert Path(project.root, "out/_runs/one.json").exists()
+    assert process.returncode == 0

@@ -179,6 +179,24 @@ def test_a_key_column_called_run(project):
     assert "'run'" in ended.complaint
 
 
+@pytest.mark.parametrize("columns", [["shop", "Shop"], ["Visits"], ["PEOPLE_LOW"], ["Run"]])
+def test_output_columns_that_differ_by_case_only(project, columns):
+    """DuckDB, Spark and BigQuery do not tell them apart."""
+    project.release["keys"]["columns"] = columns
+    ended = project.main("plan", str(project.write_config()))
+    assert ended.status == 2
+    assert "rename" in ended.complaint
+
+
+@pytest.mark.parametrize("op", ["in", "not_in"])
+def test_a_condition_with_an_empty_list(project, op):
+    """`in []` drops every event, `not_in []` none: an unfilled template either way."""
+    project.config["events"]["where"] = [{"column": "shop", "op": op, "value": []}]
+    ended = project.main("plan", str(project.write_config()))
+    assert ended.status == 2
+    assert "events.where[0]" in ended.complaint
+
+
 BROKEN = {
     "empty": "",
     "comment only": "# nothing\n",

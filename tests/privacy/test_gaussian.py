@@ -77,7 +77,7 @@ def test_the_correction_is_the_distance_of_all_coordinates_on_both_sides() -> No
 
 def test_the_noise_uses_the_whole_budget_and_no_more() -> None:
     """delta at the mu that is found is below the budget, and one part in 1e6 more mu would be above it."""
-    for _ in range(300):
+    for _ in range(150):
         epsilon, delta = float(10 ** RNG.uniform(-3, 1)), float(10 ** RNG.uniform(-9, -1))
         mu = largest_mu(epsilon, delta, 2.0**40)
         correction = rounding_delta(epsilon, 2.0**40 / mu)
@@ -86,21 +86,23 @@ def test_the_noise_uses_the_whole_budget_and_no_more() -> None:
         assert closed_form_delta(epsilon, mu * (1 + 3e-6)) > delta
 
 
-def test_n8_tiny_epsilons_keep_delta_too() -> None:
+@pytest.mark.parametrize(
+    ("epsilons", "deltas"), [((-16, -3), (-14, -3)), ((-9.5, -6), (-14, -12.5))], ids=["tiny", "where most is cancelled"]
+)
+def test_n8_tiny_epsilons_keep_delta_too(epsilons: tuple[float, float], deltas: tuple[float, float]) -> None:
     """Where the two terms of the closed form almost cancel, the noise is still not below the exact answer.
 
-    By the closed form with its correction, or by zCDP.
+    By the closed form with its correction, or by zCDP. The exponents of 10 are drawn evenly.
     """
+    rng = np.random.default_rng(21)
     broken = []
-    for _ in range(400):
-        epsilon, delta = float(10 ** RNG.uniform(-16, -3)), float(10 ** RNG.uniform(-14, -3))
+    for _ in range(250):
+        epsilon, delta = float(10 ** rng.uniform(*epsilons)), float(10 ** rng.uniform(*deltas))
         mu = largest_mu(epsilon, delta, 2.0**29)
-        spent = min(
-            closed_form_delta(epsilon, mu) + rounding_correction(epsilon, 2.0**29 / mu), zcdp_conversion_delta(epsilon, mu)
-        )
-        if spent > delta:
+        spent = closed_form_delta(epsilon, mu) + rounding_correction(epsilon, 2.0**29 / mu)
+        if spent > delta and zcdp_conversion_delta(epsilon, mu) > delta:
             broken.append((float(spent / mpf(delta)), epsilon, delta))
-    assert not broken, f"{len(broken)} of 400; the worst (spent over allowed, epsilon, delta): {max(broken)}"
+    assert not broken, f"{len(broken)} of 250; the worst (spent over allowed, epsilon, delta): {max(broken)}"
 
 
 @pytest.mark.parametrize("epsilon", [30.0001, 100.0, 1e4, 1e8])

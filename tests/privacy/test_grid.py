@@ -4,12 +4,11 @@ import math
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.grid import Grid, grid_for, root_up
-
-CASES = settings(max_examples=500, deadline=None, database=None)
+from tests.privacy.cases import CASES
 
 
 @CASES
@@ -19,6 +18,15 @@ def test_a_norm_has_2_to_the_29_steps_or_up_to_twice_as_many(norm: float) -> Non
     for near in (norm, 2.0 ** round(math.log2(norm)), math.nextafter(2.0 ** round(math.log2(norm)), 0)):
         steps = Fraction(near) / Fraction(2) ** grid_for(near).exponent
         assert 2**29 <= steps < 2**30
+
+
+@CASES
+@given(st.floats(1e-37, 1e40), st.integers(0, 2**28 + 2))
+def test_slack_is_left_below_2_to_the_30(norm: float, slack: int) -> None:
+    """The norm and the slack together have at most 2^30 steps, and would have more on a grid twice as fine."""
+    steps = Fraction(norm) / Fraction(2) ** grid_for(norm, float(slack)).exponent
+    assert steps + slack <= 2**30 + Fraction(1, 2**20)
+    assert 2 * steps + slack > 2**30 - Fraction(1, 2**20)
 
 
 @CASES

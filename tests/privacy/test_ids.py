@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.ids import SECRET_BYTES, Ids, make_ids, new_secret
+from tests.privacy.cases import CASES
 
-CASES = settings(max_examples=500, deadline=None, database=None)
 SECRET = bytes(range(16))
 DECIMAL = pa.decimal128(38, 4)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import erf, mp, mpf, sqrt
 
@@ -10,8 +10,8 @@ from privacy.grid import Grid
 from privacy.intervals import COVERAGE, QUANTILE, ratio_interval, sum_interval
 from privacy.metrics.base import NoisySums
 from privacy.metrics.mean import MeanMetric
+from tests.privacy.cases import CASES
 
-CASES = settings(max_examples=500, deadline=None, database=None)
 RNG = np.random.default_rng(40)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -14,9 +14,9 @@ from privacy.metrics.mean import MeanMetric
 from privacy.metrics.sum import SumMetric
 from privacy.tallies import Amounts, Events, Values
 from privacy.vectors import CentredVector, CountVector, SumVector, UnitVector
+from tests.privacy.cases import CASES
 from tests.privacy.plans import release
 
-CASES = settings(max_examples=500, deadline=None, database=None)
 BOUNDS = Bounds(keys_per_unit=30, rows_per_key=5)
 
 

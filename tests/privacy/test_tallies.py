@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.grid import grid_for
@@ -13,8 +13,7 @@ from privacy.metrics.base import Bounds
 from privacy.metrics.mean import MeanMetric
 from privacy.metrics.sum import SumMetric
 from privacy.tallies import MOST_EVENTS, Amounts
-
-CASES = settings(max_examples=500, deadline=None, database=None)
+from tests.privacy.cases import CASES
 
 AMOUNTS = Amounts("v", -2.0, 6.0, 2.0, grid_for(4.0))
 

@@ -105,12 +105,12 @@ def _fork_and_draw(own: bool) -> list[int]:
         for worker in workers:
             worker.start()
         for receiver, _ in ends:
-            assert receiver.poll(60), "a forked worker hangs"
+            assert receiver.poll(120), "a forked worker hangs"
             pid, drawn = receiver.recv()
             pids.add(pid)
             draws += drawn
         for worker in workers:
-            worker.join(60)
+            worker.join(120)
             assert worker.exitcode == 0
     assert len(pids) == 16
     assert os.getpid() not in pids

@@ -10,6 +10,7 @@ from pipelines.graph import Sharding
 from tests.transforms import harness, world
 from transforms.conditions import Condition
 from transforms.errors import DiscreetError, InputError
+from transforms.file_state import FileState
 from transforms.read_events import EventsPlan, FilePart, Lookup, Period, plain_type, prepare_events, read_lookup, read_part
 
 RELEASE = "{name: one, keys: {columns: [key]}, bounds: {keys_per_unit: 1, rows_per_key: 1}, metrics: [{name: n, count: events}]}"
@@ -18,9 +19,8 @@ RELEASE = "{name: one, keys: {columns: [key]}, bounds: {keys_per_unit: 1, rows_p
 def written(path, table, **options):
     """A file, and the part that is all of it."""
     pq.write_table(table, path, **options)
-    state = os.stat(path)
     groups = range(pq.read_metadata(path).num_row_groups)
-    return FilePart(str(path), state.st_size, state.st_mtime_ns, groups, table.num_rows)
+    return FilePart(str(path), FileState.of(str(path)), groups, table.num_rows)
 
 
 def lookup_of(tmp_path, table, columns=("c",)):
@@ -178,7 +178,7 @@ def test_f2_a_truncated_file_is_an_error(tmp_path):
     damaged = bytearray(path.read_bytes())
     damaged[100:20_000] = bytes(19_900)
     path.write_bytes(damaged)
-    os.utime(path, ns=(part.modified_ns, part.modified_ns))
+    os.utime(path, ns=(part.state.modified_ns, part.state.modified_ns))
     with pytest.raises(InputError, match=r"e\.parquet: cannot be read"):
         list(read_part(part, pa.schema([("x", pa.int64())])))
 
