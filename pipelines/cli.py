@@ -113,6 +113,15 @@ def _dispatch(arguments: Sequence[str] | None, errors: Console, manifests: list[
     return _run(known, rest, errors, manifests)
 
 
+def _say(text: str) -> None:
+    """Writes the result to stdout. Nobody has to read it: a closed pipe changes nothing about what was done."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _variables(pairs: Sequence[str]) -> dict[str, str]:
     variables = {}
     for pair in pairs:
@@ -145,13 +154,15 @@ def _plan(known: argparse.Namespace) -> int:
             {"config": path, "guarantee": guarantee(config), "protected": protected(config), "plan": plan_json(plan)}
             for path, config, plan in planned
         ]
-        print(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}, indent=2))
+        _say(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}, indent=2) + "\n")
         return int(Status.PUBLISHED)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    for path, config, plan in planned:
-        print_plan(console, config, plan, path)
-    if len(planned) == 2:
-        print_comparison(console, [(path, plan) for path, _, plan in planned])
+    with console.capture() as text:
+        for path, config, plan in planned:
+            print_plan(console, config, plan, path)
+        if len(planned) == 2:
+            print_comparison(console, [(path, plan) for path, _, plan in planned])
+    _say(text.get())
     return int(Status.PUBLISHED)
 
 
@@ -169,9 +180,12 @@ def _run(known: argparse.Namespace, rest: list[str], errors: Console, manifests:
     print_plan(errors, config, plan, known.config)
     outcome = start(RunCall(config=config, plan=plan, run=run, beam_arguments=rest), errors)
     if known.json:
-        print(json.dumps(outcome, indent=2))
+        _say(json.dumps(outcome, indent=2) + "\n")
     else:
-        print_outcome(Console(highlight=False, markup=False, soft_wrap=True), config, outcome)
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        with console.capture() as text:
+            print_outcome(console, config, outcome)
+        _say(text.get())
     return int(Status.PUBLISHED)
 
 

@@ -59,7 +59,7 @@ class ConditionConfig(Strict):
 
     column: Column
     op: str
-    value: str | tuple[str, ...] | None = None
+    value: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

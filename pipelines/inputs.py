@@ -222,7 +222,9 @@ def _typed(texts: Sequence[str], kind: pa.DataType, where: str) -> pa.Array:
         return pa.array(texts, pa.string()).cast(kind)
     except pa.ArrowException:
         shown = texts[0] if len(texts) == 1 else list(texts)
-        raise ConfigError(f"{where}: {shown!r} cannot be read as {kind}, the column's type; correct it") from None
+        zoned = pa.types.is_timestamp(kind) and kind.tz is not None
+        cure = "write it as 2024-12-31T00:00:00Z" if zoned else "correct it"
+        raise ConfigError(f"{where}: {shown!r} cannot be read as {kind}, the column's type; {cure}") from None
 
 
 def _release_input(plan: ReleasePlan, number: int, types: Mapping[str, pa.DataType]) -> ReleaseInput:

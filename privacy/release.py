@@ -73,12 +73,16 @@ class Release(Strict):
     def _check(self) -> Self:
         if self.keys.public and self.select is not None:
             raise ValueError("select is given, but the keys are public and not selected; remove select")
-        if PARTITION in self.keys.columns:
-            raise ValueError(f"keys has a column {PARTITION!r}, which is what tables are partitioned by; rename it in the files")
-        taken = {PARTITION, *self.keys.columns}
-        for metric in self.metrics:
-            for column in (metric.name, f"{metric.name}_low", f"{metric.name}_high"):
-                if column in taken:
-                    raise ValueError(f"two output columns are called {column!r}; rename metric {metric.name!r}")
-                taken.add(column)
+        # Readers such as DuckDB and BigQuery do not tell columns apart by case.
+        taken = {PARTITION: "the partition column run"}
+        named = [(column, f"key column {column!r}") for column in self.keys.columns]
+        named += [
+            (column, f"metric {metric.name!r}")
+            for metric in self.metrics
+            for column in (metric.name, f"{metric.name}_low", f"{metric.name}_high")
+        ]
+        for column, maker in named:
+            other = taken.setdefault(column.lower(), maker)
+            if other is not maker:
+                raise ValueError(f"two output columns are called {column!r}, of {other} and of {maker}; rename one")
         return self
