@@ -19,6 +19,7 @@ setup(
     install_requires=[
         "apache-beam>=2.77,<3",
         "cryptography>=44",
+        "duckdb>=1.3,<3",
         "numpy>=2.0,<3",
         "opendp>=0.16,<0.17",
         "pyarrow>=18",
@@ -36,7 +37,6 @@ setup(
             "mypy>=1.15",
             "pandas>=2.2",
             "pandas-stubs",
-            "duckdb>=1.2",
             "pytest>=8",
             "pytest-xdist>=3",
             "ruff>=0.9",

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+import pyarrow as pa
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -75,6 +76,56 @@ class ConditionConfig(Strict):
         return self
 
 
+def column_type(text: str) -> pa.DataType:
+    """The Arrow type that a config names.
+
+    Raises:
+        ValueError: there is none.
+
+    >>> column_type("decimal(10,2)")
+    Decimal128Type(decimal128(10, 2))
+    """
+    decimal = re.fullmatch(r"decimal\(([0-9]{1,2}), *([0-9]{1,2})\)", text)
+    if decimal and 1 <= int(decimal[1]) <= 38 and int(decimal[2]) <= int(decimal[1]):
+        return pa.decimal128(int(decimal[1]), int(decimal[2]))
+    if text not in _TYPES:
+        raise ValueError(f"{text!r} is no type; write one of {', '.join(_TYPES)}, decimal(10,2)")
+    return _TYPES[text]
+
+
+_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "date32": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+    "timestamp(UTC)": pa.timestamp("us", "UTC"),
+}
+
+
+def _check_type(text: str) -> str:
+    column_type(text)
+    return text
+
+
+class CsvConfig(Strict):
+    """How CSV files are written."""
+
+    delimiter: str = ","
+    decimal: Literal[".", ","] = "."
+    timestamps: Annotated[str | None, Field(min_length=2)] = None
+    encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
+
+    @field_validator("delimiter")
+    @classmethod
+    def _check_delimiter(cls, delimiter: str) -> str:
+        delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
+        if len(delimiter) != 1 or not delimiter.isascii() or delimiter.isalnum() or delimiter in '"\n\r\x1f.-+':
+            raise ValueError(f"{delimiter!r} cannot separate values; write one character such as , ; | or tab")
+        return delimiter
+
+
 class Events(Strict):
     """What is read, and who is protected."""
 
@@ -83,6 +134,9 @@ class Events(Strict):
     lookups: tuple[LookupConfig, ...] = ()
     derive: Mapping[Column, PeriodConfig] = Field(default_factory=dict)
     where: tuple[ConditionConfig, ...] = ()
+    csv: CsvConfig = CsvConfig()
+    types: Mapping[Column, Annotated[str, AfterValidator(_check_type)]] = Field(default_factory=dict)
+    bad_rows: Literal["drop", "refuse"] = "drop"
 
     _lists = field_validator("files", "privacy_unit", mode="before")(_listed)
 

@@ -1,24 +1,20 @@
 """From the config's file names to what the steps need: parts of files, typed columns, conditions. Reads footers only."""
 
-import glob
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.config import ConditionConfig, Config
+from pipelines.files import find_files, read_footers, text_format
 from privacy.metrics.base import Metric
 from privacy.plan import Plan, ReleasePlan
-from privacy.tallies import MOST_EVENTS
 from transforms.columns import is_number, key_type
 from transforms.conditions import Condition
 from transforms.errors import ConfigError, InputError
 from transforms.file_state import FileState
 from transforms.public_keys import PublicKeys
 from transforms.read_events import (
-    BATCH_ROWS,
     EventsPlan,
     FilePart,
     Lookup,
@@ -55,7 +51,7 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
     needed = _needed(config)
     made = {column: f"events.derive.{column}" for column in config.events.derive}
     made |= {column: f"events.lookups[{n}].columns" for n, item in enumerate(config.events.lookups) for column in item.columns}
-    schema, parts = _read_footers(paths, needed, made)
+    schema, parts = read_footers(paths, text_format(config.events), needed, made)
     types = {name: plain_type(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
     states: dict[str, FileState] = {}
     for lookup in config.events.lookups:
@@ -66,7 +62,8 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
     values = {metric.column: f"releases[{r}].metrics[{m}]" for r, m, metric in _metrics(config) if metric.column}
     for column, where in values.items():
         if not is_number(types[column]):
-            raise InputError(f"{where}: column {column!r} is {types[column]}, not a number; name a column of numbers")
+            cure = _declare(column, types[column], "float64") or "name a column of numbers"
+            raise InputError(f"{where}: column {column!r} is {types[column]}, not a number; {cure}")
     keep = dict.fromkeys([*config.events.privacy_unit, *(c for r in config.releases for c in r.keys.columns), *values])
     return Inputs(
         parts=parts,
@@ -78,6 +75,8 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
                 _condition(item, types[item.column], f"events.where[{number}]") for number, item in enumerate(config.events.where)
             ),
             keep=tuple(keep),
+            text=text_format(config.events),
+            refuse_bad=config.events.bad_rows == "refuse",
         ),
         unit=UnitInput(
             columns=config.events.privacy_unit,
@@ -86,25 +85,6 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
         releases=tuple(_release_input(item, number, types) for number, item in enumerate(plan.releases)),
         value_types={column: types[column] for column in values},
     )
-
-
-def find_files(patterns: Sequence[str]) -> list[str]:
-    """The files that paths and globs name, each once, sorted.
-
-    Raises:
-        InputError: a path or glob names no file.
-    """
-    found: dict[str, str] = {}
-    for pattern in patterns:
-        if "://" in pattern:
-            raise ConfigError(f"events.files: {pattern} is not a local path; this version reads local files only, copy them")
-        files = [pattern] if os.path.isfile(pattern) else sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
-        if not files:
-            cure = "is a folder; write folder/*.parquet" if os.path.isdir(pattern) else "names no file; correct the path"
-            raise InputError(f"events.files: {pattern} {cure}")
-        for path in files:
-            found.setdefault(os.path.realpath(path), path)
-    return sorted(found.values())
 
 
 def _metrics(config: Config) -> Iterator[tuple[int, int, Metric]]:
@@ -130,54 +110,6 @@ def _needed(config: Config) -> dict[str, str]:
     return needed
 
 
-def _read_footers(
-    paths: Sequence[str], needed: Mapping[str, str], made: Mapping[str, str]
-) -> tuple[pa.Schema, tuple[FilePart, ...]]:
-    schema: pa.Schema | None = None
-    parts: list[FilePart] = []
-    for path in paths:
-        state = FileState.of(path)
-        try:
-            with pq.ParquetFile(path) as file:
-                found, metadata = file.schema_arrow, file.metadata
-        except (pa.ArrowException, OSError):
-            raise InputError(f"{path}: is no Parquet file, or is cut off; replace the file") from None
-        for column, where in needed.items():
-            if found.names.count(column) != 1:
-                raise InputError(f"{where}: {path} has no column {column!r} (or several); correct the name or the file")
-        for column, where in made.items():
-            if column in found.names:
-                raise ConfigError(f"{where}: {path} has a column {column!r} of its own; rename one")
-        fields = pa.schema([pa.field(column, found.field(column).type) for column in needed])
-        if schema is None:
-            schema = fields
-        for column in needed:
-            if fields.field(column).type != schema.field(column).type:
-                raise InputError(
-                    f"{path}: column {column!r} is {fields.field(column).type}, "
-                    f"but {schema.field(column).type} in {paths[0]}; write all files with the same types"
-                )
-        sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-        parts += [FilePart(path, state, groups, sum(sizes[number] for number in groups)) for groups in _cut(sizes)]
-    assert schema is not None
-    rows = sum(part.rows for part in parts)
-    if rows > MOST_EVENTS:
-        raise InputError(f"events.files: more than {MOST_EVENTS} events; no sum of them is sure to fit, split the run")
-    return schema, tuple(parts)
-
-
-def _cut(sizes: Sequence[int]) -> Iterator[range]:
-    """Row groups of a file in parts of about a batch. A file without rows is one part."""
-    start, rows = 0, 0
-    for number, size in enumerate(sizes):
-        rows += size
-        if rows >= BATCH_ROWS or number == len(sizes) - 1:
-            yield range(start, number + 1)
-            start, rows = number + 1, 0
-    if not sizes:
-        yield range(0)
-
-
 def _lookup_types(file: str, by: str, columns: Sequence[str], types: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
     table = read_lookup(Lookup(file, by, tuple(columns)))
     key = plain_type(table.schema.field(by).type)
@@ -189,10 +121,18 @@ def _lookup_types(file: str, by: str, columns: Sequence[str], types: Mapping[str
 def _period_type(name: str, source: str, to: str, zone: str, types: Mapping[str, pa.DataType]) -> pa.DataType:
     kind = types[source]
     if not (pa.types.is_timestamp(kind) or (pa.types.is_date(kind) and to != "hour")):
-        raise InputError(f"events.derive.{name}: column {source!r} is {kind}, not a timestamp; name a column of timestamps")
+        cure = _declare(source, kind, "timestamp") or "name a column of timestamps"
+        raise InputError(f"events.derive.{name}: column {source!r} is {kind}, not a timestamp; {cure}")
     if to != "hour":
         return pa.date32()
     return pa.timestamp("us", zone if kind.tz is not None else None)
+
+
+def _declare(column: str, kind: pa.DataType, wanted: str) -> str | None:
+    """The line to add where a column of text files is text because nothing else is declared."""
+    if not pa.types.is_string(kind):
+        return None
+    return f"if the file is CSV or JSON Lines, add events.types: {{{column}: {wanted}}}"
 
 
 def _key_type(column: str, kind: pa.DataType, where: str) -> pa.DataType:

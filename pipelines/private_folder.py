@@ -47,6 +47,11 @@ class PrivateFolder:
         return self.path / "commit.json"
 
     @property
+    def quarantine(self) -> Path:
+        """Where the lines that could not be read are kept. No run id starts with _."""
+        return self.root / "_quarantine" / self.run
+
+    @property
     def _mark(self) -> Path:
         return self.path / ".discreet-run"
 
@@ -156,7 +161,11 @@ class PrivateFolder:
         return self._mark.is_file()
 
     def remove(self) -> None:
-        """Removes everything of this run id but the lock."""
+        """Removes everything of this run id but the lock and the quarantine."""
+        for found in self.path.glob("*/quarantine"):
+            shutil.rmtree(self.quarantine, ignore_errors=True)
+            self.quarantine.parent.mkdir(mode=0o700, exist_ok=True)
+            found.rename(self.quarantine)
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -80,3 +80,5 @@ def print_outcome(console: Console, config: Config, outcome: dict[str, Any]) -> 
     spent = outcome["spent"]
     console.print(f"Spent: epsilon {spent['epsilon']:g}, delta {spent['delta']:g}. {guarantee(config)}")
     console.print(f"Manifest: {outcome['manifest']}")
+    if "quarantine" in outcome:
+        console.print(f"Lines that could not be read, if any, are private and kept in {outcome['quarantine']}")

@@ -33,7 +33,8 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
     """Publishes a run, or finds it published.
 
     Returns:
-        run, output, manifest, drawn (False where it was published before), releases (keys and path), spent.
+        run, output, manifest, drawn (False where it was published before), releases (keys and path), spent, and quarantine
+        where text files are read.
 
     Raises:
         DiscreetError: with the exit status and one sentence for the user.
@@ -114,7 +115,16 @@ def _published(call: RunCall) -> dict[str, Any] | None:
             for release in call.config.releases
         },
         "spent": {"epsilon": call.plan.epsilon, "delta": call.plan.delta},
-    }
+    } | _quarantine(call)
+
+
+def _quarantine(call: RunCall) -> dict[str, str]:
+    """Where to look for lines that could not be read, if the config names text files."""
+    from transforms.text_events import is_csv, is_json
+
+    if not any(is_csv(path) or is_json(path) for path in call.config.events.files):
+        return {}
+    return {"quarantine": str(PrivateFolder(Path(call.config.private_path), call.run).quarantine)}
 
 
 def _rows(output: Path, manifest: dict[str, Any], release: str) -> int:

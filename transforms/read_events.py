@@ -1,7 +1,7 @@
 """Reading events: parts of files become batches of exactly the columns that releases need."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -13,6 +13,8 @@ from transforms.columns import as_key
 from transforms.conditions import Condition, fulfils
 from transforms.errors import InputError
 from transforms.file_state import FileState
+from transforms.quarantine import set_aside
+from transforms.text_events import TextBatch, TextFormat, read_text
 from transforms.work_folder import WorkFolder, guarded
 
 BATCH_ROWS = 1 << 20
@@ -20,11 +22,16 @@ BATCH_ROWS = 1 << 20
 
 @dataclass(frozen=True)
 class FilePart:
-    """Some row groups of one file, and what the file looked like when the run was planned."""
+    """Some row groups of a Parquet file, or a whole text file, and what the file was when the run was planned.
+
+    Attributes:
+        row_groups: None for a text file.
+        rows: exact for Parquet, a guess from the size for text.
+    """
 
     path: str
     state: FileState
-    row_groups: range
+    row_groups: range | None
     rows: int
 
 
@@ -50,13 +57,19 @@ class Period:
 
 @dataclass(frozen=True)
 class EventsPlan:
-    """What is read from each file, and what becomes of it, in this order: lookups, periods, conditions."""
+    """What is read from each file, and what becomes of it, in this order: lookups, periods, conditions.
+
+    Attributes:
+        refuse_bad: whether a line that cannot be read ends the run, outside of the guarantee, or goes to the quarantine.
+    """
 
     schema: pa.Schema
     lookups: tuple[Lookup, ...]
     periods: tuple[Period, ...]
     conditions: tuple[Condition, ...]
     keep: tuple[str, ...]
+    text: TextFormat = field(default_factory=TextFormat)
+    refuse_bad: bool = False
 
 
 class EventBatch(NamedTuple):
@@ -92,12 +105,29 @@ class _Read(beam.DoFn):
         if not self.tables:
             self.tables = {lookup.file: read_lookup(lookup) for lookup in self.plan.lookups}
         position = 0
-        for batch in read_part(self.parts[number], self.plan.schema):
+        for batch, bad in self._batches(number):
+            if bad is not None and bad.num_rows:
+                self._set_aside(number, position, bad)
             yield EventBatch(number, position, prepare_events(batch, self.plan, self.tables))
             position += 1
         if position == 0:
             empty = self.plan.schema.empty_table().to_batches(max_chunksize=1)
             yield EventBatch(number, 0, prepare_events(_only(empty, self.plan.schema), self.plan, self.tables))
+
+    def _batches(self, number: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch | None]]:
+        part, schema = self.parts[number], self.plan.schema
+        if part.row_groups is not None:
+            for batch in read_part(part, schema):
+                yield batch, None
+        else:
+            for text in read_text_part(part, schema, self.plan.text):
+                yield text.events, text.bad
+
+    def _set_aside(self, number: int, position: int, bad: pa.RecordBatch) -> None:
+        path = self.parts[number].path
+        if self.plan.refuse_bad:
+            raise InputError(f"{path}, line {bad['line'][0]}: cannot be read, and events.bad_rows is refuse; correct the line")
+        set_aside(self.folder.quarantine / f"{number:05d}-{position:05d}.parquet", path, bad)
 
 
 def _only(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
@@ -110,6 +140,7 @@ def read_part(part: FilePart, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     Raises:
         InputError: the file is not what it was when the run was planned, or cannot be read.
     """
+    assert part.row_groups is not None
     part.state.check(part.path)
     try:
         with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
@@ -119,6 +150,20 @@ def read_part(part: FilePart, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
                 yield batch.select(schema.names)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{part.path}: cannot be read as Parquet ({type(error).__name__}); replace the file") from None
+    part.state.check(part.path)
+
+
+def read_text_part(part: FilePart, schema: pa.Schema, text: TextFormat) -> Iterator[TextBatch]:
+    """The events of a text file, and the lines that cannot be read.
+
+    Raises:
+        InputError: the file is not what it was when the run was planned, or cannot be decompressed.
+    """
+    part.state.check(part.path)
+    try:
+        yield from read_text(part.path, schema.names, text)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{part.path}: cannot be read or decompressed ({type(error).__name__}); replace the file") from None
     part.state.check(part.path)
 
 

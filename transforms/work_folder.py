@@ -57,6 +57,10 @@ class WorkFolder:
         return self.path / "staged"
 
     @property
+    def quarantine(self) -> Path:
+        return self.path / "quarantine"
+
+    @property
     def _error(self) -> Path:
         return self.path / "error.json"
 

@@ -1,0 +1,212 @@
+"""CSV and JSON Lines: each line alone, typed as declared, bad lines set aside."""
+
+import csv
+import datetime as dt
+import gzip
+import io
+import json
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.text_events import TextFormat, read_text
+from transforms.text_lines import SEPARATOR, mark_delimiters
+
+TYPES = {
+    "id": pa.string(),
+    "n": pa.int64(),
+    "x": pa.float64(),
+    "paid": pa.decimal128(10, 2),
+    "yes": pa.bool_(),
+    "day": pa.date32(),
+    "at": pa.timestamp("us"),
+    "moment": pa.timestamp("us", "UTC"),
+}
+ROWS = [
+    [
+        "007",
+        7,
+        1.5,
+        Decimal("2.50"),
+        True,
+        dt.date(2024, 2, 29),
+        dt.datetime(2024, 1, 1, 10),
+        dt.datetime(2024, 1, 1, 8, tzinfo=dt.UTC),
+    ],
+    ["Käse; rot", -(2**63), -1e300, Decimal("-0.01"), False, dt.date(1969, 12, 31), dt.datetime(2024, 3, 31, 2, 30), None],
+    [None, None, None, None, None, None, None, None],
+    ['a "b" c', 2**63 - 1, 0.1, Decimal("99999999.99"), None, None, dt.datetime(1999, 1, 1, 0, 0, 0, 5), None],
+]
+
+
+def shown(value: object) -> str:
+    """A value as a CSV export writes it."""
+    if isinstance(value, dt.datetime):
+        return value.isoformat(sep=" ")
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def read(path, text=None, columns=None):
+    """All events and all bad lines of a file."""
+    batches = list(read_text(str(path), list(columns or TYPES), text or TextFormat(types=TYPES)))
+    events = pa.Table.from_batches([batch.events for batch in batches])
+    return events, pa.Table.from_batches([batch.bad for batch in batches])
+
+
+def csv_text(rows, delimiter=",") -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(TYPES)
+    writer.writerows([[shown(value) for value in row] for row in rows])
+    return out.getvalue()
+
+
+def json_text(rows) -> str:
+    def plain(value):
+        return value.isoformat() if isinstance(value, dt.date) else float(value) if isinstance(value, Decimal) else value
+
+    return "".join(json.dumps({name: plain(value) for name, value in zip(TYPES, row, strict=True)}) + "\n" for row in rows)
+
+
+EXPECTED = pa.table({name: pa.array([row[place] for row in ROWS], kind) for place, (name, kind) in enumerate(TYPES.items())})
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+def test_csv_gives_the_declared_values(tmp_path, delimiter):
+    path = tmp_path / "e.csv"
+    path.write_text(csv_text(ROWS, delimiter))
+    events, bad = read(path, TextFormat(types=TYPES, delimiter=delimiter))
+    assert bad.num_rows == 0
+    assert events.equals(EXPECTED)
+
+
+def test_json_lines_give_the_same_values(tmp_path):
+    path = tmp_path / "e.jsonl"
+    path.write_text(json_text(ROWS))
+    events, bad = read(path)
+    assert bad.num_rows == 0
+    assert events.equals(EXPECTED)
+
+
+def test_compressed_files_give_the_same_values(tmp_path):
+    for name, data in (("e.csv", csv_text(ROWS)), ("e.jsonl", json_text(ROWS))):
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(data.encode()))
+        (tmp_path / f"{name}.zst").write_bytes(pa.compress(data.encode(), "zstd", asbytes=True))
+        for ending in ("gz", "zst"):
+            assert read(tmp_path / f"{name}.{ending}")[0].equals(EXPECTED), (name, ending)
+
+
+def test_line_ends_marks_blank_lines_and_missing_last_end_do_not_matter(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + csv_text(ROWS).replace("\n", "\r\n\r\n").rstrip().encode())
+    assert read(path)[0].equals(EXPECTED)
+
+
+def test_latin_1_is_read_as_declared(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_bytes(csv_text(ROWS).encode("latin-1"))
+    assert read(path, TextFormat(types=TYPES, encoding="latin-1"))[0].equals(EXPECTED)
+    events, bad = read(path)
+    assert (events.num_rows, bad["line"].to_pylist()) == (3, [3])
+
+
+def test_german_exports(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_text("k;t;b\n007;31/12/2024;1,50\nNA;31/02/2024;2\n;01/01/2024;\n8;1/1/2024;1.000,5\n")
+    text = TextFormat(types={"t": pa.timestamp("us"), "b": pa.float64()}, delimiter=";", decimal=",", timestamps="%d/%m/%Y")
+    events, bad = read(path, text, ["k", "t", "b"])
+    assert events.to_pylist() == [
+        {"k": "007", "t": dt.datetime(2024, 12, 31), "b": 1.5},
+        {"k": None, "t": dt.datetime(2024, 1, 1), "b": None},
+    ]
+    assert bad["line"].to_pylist() == [3, 5]
+    assert bad["reason"].to_pylist() == ["column t is no timestamp[us]", "column b is no double"]
+
+
+BAD = {
+    "n": ["1.5", "1e3", "0x10", "1_000", "9223372036854775808", "x", "nan"],
+    "x": ["1,5", "0x1p3", "1_0", "inf", "one", "1e", "."],
+    "paid": ["1.555", "1e2", "123456789.00", "nan", "x"],
+    "yes": ["maybe", "2", "t"],
+    "day": ["2024-02-30", "2024-1-1", "31/12/2024", "2024-01-01 10:00:00"],
+    "at": ["2024-02-30", "2024-01-01T25:00:00", "2024-01-01T10:00:00Z", "yesterday", "infinity"],
+    "moment": ["2024-01-01T10:00:00", "2024-01-01T10:00:00+99:99", "now"],
+}
+
+
+@pytest.mark.parametrize("column", BAD)
+def test_f3_values_of_a_wrong_type_are_set_aside_with_line_and_reason(tmp_path, column):
+    (tmp_path / "e.csv").write_text(f"id,{column}\n" + "".join(f'{n},"{text}"\n' for n, text in enumerate(BAD[column])))
+    (tmp_path / "e.jsonl").write_text(
+        "".join(json.dumps({"id": str(n), column: text}) + "\n" for n, text in enumerate(BAD[column]))
+    )
+    for name, first in (("e.csv", 2), ("e.jsonl", 1)):
+        events, bad = read(tmp_path / name, columns=["id", column])
+        assert events.num_rows == 0, events.to_pylist()
+        assert bad["line"].to_pylist() == list(range(first, first + len(BAD[column])))
+        assert set(bad["reason"].to_pylist()) == {f"column {column} is no {TYPES[column]}"}
+        assert read(tmp_path / name, columns=["id"])[0].num_rows == len(BAD[column]), "a column that is not needed"
+
+
+POISON = st.one_of(
+    st.sampled_from(['"', 'x"y,1', '1,"2', '"a\rb",1', ",,,", "x", "\x1f,1", "1,2,3", '{"id": 1', "[]", '"a""', "\0,1"]).map(
+        str.encode
+    ),
+    st.binary(max_size=40),
+    st.text('",\n\r\x1f{}:ab1', max_size=20).map(str.encode),
+)
+
+
+@given(POISON, st.integers(0, 3), st.sampled_from(["e.csv", "e.jsonl"]))
+def test_s4_a_line_changes_no_other_line(tmp_path_factory, poison, place, name):
+    """Whatever bytes a line holds, the events of the other lines are what they are without it."""
+    path = tmp_path_factory.mktemp("s4") / name
+    good = [f'u{n},"{n},x"' if name == "e.csv" else json.dumps({"id": f"u{n}", "c": f"{n},x"}) for n in range(4)]
+    lines = [line.encode() for line in good]
+    header = [b"id,c"] if name == "e.csv" else []
+    path.write_bytes(b"\n".join([*header, *lines]) + b"\n")
+    without = read(path, columns=["id", "c"])[0].to_pylist()
+    assert [event["id"] for event in without] == ["u0", "u1", "u2", "u3"]
+    lines.insert(place, poison)
+    path.write_bytes(b"\n".join([*header, *lines]) + b"\n")
+    found = read(path, columns=["id", "c"])[0].to_pylist()
+    rest = iter(found)
+    assert all(event in rest for event in without), "the good ones are there, in order"
+
+
+FIELD = st.text(st.characters(blacklist_characters="\n\r\x1f\x00", blacklist_categories=("Cs",)), max_size=8)
+
+
+@given(st.lists(st.lists(FIELD, min_size=2, max_size=4), min_size=1, max_size=6), st.sampled_from(",;|"))
+def test_marked_lines_are_those_of_the_csv_module(rows, delimiter):
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    marked, sound = mark_delimiters(pa.array(out.getvalue().split("\n")[:-1]), delimiter)
+    assert sound.to_pylist() == [True] * len(rows)
+    values = [
+        [part[1:-1].replace('""', '"') if part[:1] == '"' else part for part in line.as_py().split(SEPARATOR)] for line in marked
+    ]
+    assert values == rows
+
+
+def test_lines_longer_than_a_mebibyte_are_set_aside(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_text("id\na\n" + "x" * 9_000_000 + "\nb\n" + "y" * (1 << 21) + "\nc")
+    events, bad = read(path, columns=["id"])
+    assert events["id"].to_pylist() == ["a", "b", "c"]
+    assert bad["line"].to_pylist() == [3, 5]
+    assert bad["text"].to_pylist() == ["", ""]
+
+
+def test_many_blocks_keep_line_numbers(tmp_path):
+    path = tmp_path / "e.csv"
+    count = 900_000
+    path.write_text("id,n\n" + "".join(f"u{n},{'x' if n % 100_000 == 99_999 else n}\n" for n in range(count)))
+    assert path.stat().st_size > 2 * (1 << 22), "several blocks"
+    events, bad = read(path, columns=["id", "n"])
+    assert bad["line"].to_pylist() == [n + 2 for n in range(99_999, count, 100_000)]
+    assert events.num_rows == count - bad.num_rows
+    assert events["n"].to_pylist()[-2:] == [count - 3, count - 2]

@@ -1,0 +1,191 @@
+"""Events from CSV and JSON Lines: each line is one event, parsed alone, so that no line can change what another one is.
+
+A line that cannot be read goes to the quarantine. Quoted CSV values may hold delimiters and doubled quotes, not line ends.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from transforms.errors import InputError
+from transforms.text_lines import mark_delimiters, read_lines
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+NULLS = ("", "NA", "null", "NaN")
+_ISO = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_ISO_TIME = _ISO + "([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?"
+_ZONE = "(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFormat:
+    """How text files are written.
+
+    Attributes:
+        types: of the columns that are read; text where a column has none.
+        delimiter, decimal, timestamps, encoding: of CSV; timestamps is a strptime format, None for ISO 8601.
+    """
+
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    delimiter: str = ","
+    decimal: str = "."
+    timestamps: str | None = None
+    encoding: str = "utf-8"
+
+    def type_of(self, column: str) -> pa.DataType:
+        return self.types.get(column, pa.string())
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Events of some lines, and the lines that cannot be read: line (int64), reason, text."""
+
+    events: pa.RecordBatch
+    bad: pa.RecordBatch
+
+
+def is_json(path: str) -> bool:
+    """Whether a path names JSON Lines."""
+    return re.search(r"\.(jsonl|ndjson)(\.gz|\.zst)?$", path) is not None
+
+
+def is_csv(path: str) -> bool:
+    """Whether a path names CSV."""
+    return re.search(r"\.(csv|tsv|txt)(\.gz|\.zst)?$", path) is not None
+
+
+def csv_header(path: str, text: TextFormat) -> list[str]:
+    """The names in the first line of a CSV file.
+
+    Raises:
+        InputError: there is none.
+    """
+    for lines in read_lines(path, text.encoding):
+        (names,) = csv.reader([lines.texts[0].as_py()], delimiter=text.delimiter)
+        return [name.strip() for name in names]
+    raise InputError(f"{path}: is empty; the first line must name the columns")
+
+
+def read_text(path: str, columns: Sequence[str], text: TextFormat) -> Iterator[TextBatch]:
+    """The events of a file, in batches of about 4 MiB of text.
+
+    Args:
+        columns: to read, in the order of the result.
+
+    Raises:
+        OSError, pa.ArrowException: the file cannot be read or decompressed.
+    """
+    import duckdb  # not needed by who reads Parquet only
+
+    header = None if is_json(path) else csv_header(path, text)
+    with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+        first = True
+        for lines in read_lines(path, text.encoding if header else "utf-8"):
+            table = pa.table({"line": lines.numbers, "text": lines.texts, "readable": lines.readable})
+            if header is None:
+                fields = _json_fields(columns)
+            else:
+                fields = _csv_fields(columns, header)
+                marked, sound = mark_delimiters(lines.texts, text.delimiter)
+                table = table.append_column("marked", marked).append_column("sound", sound).slice(int(first))
+            first = False
+            yield _parse(connection, table, fields, columns, text)
+
+
+def _parse(connection: "DuckDBPyConnection", table: pa.Table, fields: str, columns: Sequence[str], text: TextFormat) -> TextBatch:
+    connection.register("lines", table)
+    typed = [f"{_typed(f'f[{place + 1}]', text.type_of(name), text)} as {_quoted(name)}" for place, name in enumerate(columns)]
+    reasons = [
+        f"when f[{place + 1}] is not null and {_quoted(name)} is null then "
+        f"{_literal(f'column {name} is no {text.type_of(name)}')}"
+        for place, name in enumerate(columns)
+    ]
+    # The first lines with the wrong form have no fields; `fault` says so.
+    query = f"""
+        with fielded as ({fields}),
+        typed as (select line, text, f, fault, {", ".join(typed)} from fielded)
+        select *, case when fault is not null then fault {" ".join(reasons)} end as reason from typed order by line"""
+    parsed = connection.sql(query).to_arrow_table()
+    good = parsed.filter(parsed["reason"].is_null())
+    bad = parsed.filter(parsed["reason"].is_valid())
+    schema = pa.schema([pa.field(name, text.type_of(name)) for name in columns])
+    return TextBatch(
+        _one(good.select(list(columns)).cast(schema)),
+        _one(bad.select(["line", "reason", "text"]).cast(BAD_SCHEMA)),
+    )
+
+
+BAD_SCHEMA = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
+
+
+def _one(table: pa.Table) -> pa.RecordBatch:
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
+
+
+def _csv_fields(columns: Sequence[str], header: Sequence[str]) -> str:
+    """SQL for line, text, f (the columns' texts, null where they say so) and fault, from CSV."""
+    values = ", ".join(f"parts[{header.index(name) + 1}]" for name in columns)
+    nulls = ", ".join(map(_literal, NULLS))
+    return f"""
+        select line, text, fault, case when fault is null then list_transform([{values}], lambda value: case
+            when trim(value) in ({nulls}) then null
+            when starts_with(value, '"') then nullif(replace(value[2:-2], '""', '"'), '') else value end) end as f
+        from (
+          select *, case when not readable then 'the line is no text in the declared encoding, or too long'
+            when not sound then 'a quote is not closed, or stands in the wrong place'
+            when len(parts) <> {len(header)} then 'the line has more or fewer values than the header' end as fault
+          from (select *, string_split(marked, chr(31)) as parts from lines where trim(text) <> '' or not readable))"""
+
+
+def _json_fields(columns: Sequence[str]) -> str:
+    """The same from JSON Lines."""
+    paths = ", ".join(_literal('$."' + name + '"') for name in columns)
+    return f"""
+        select line, text, fault, case when fault is null then json_extract_string(text, [{paths}]) end as f from (
+          select *, case when not readable then 'the line is no UTF-8, or too long'
+            when not starts_with(ltrim(text), '{{') or not json_valid(text) then 'the line is no JSON object' end as fault
+          from lines where trim(text) <> '' or not readable)"""
+
+
+def _typed(value: str, kind: pa.DataType, text: TextFormat) -> str:
+    """SQL for a text as a value of a type, null where it is none."""
+    trimmed = f"trim({value})"
+    number = trimmed if text.decimal == "." else f"replace(replace({trimmed}, '.', 'x'), {_literal(text.decimal)}, '.')"
+    if pa.types.is_string(kind):
+        return value
+    if pa.types.is_integer(kind):
+        return _if(trimmed, "[+-]?[0-9]{1,19}", f"try_cast({trimmed} as bigint)")
+    if pa.types.is_floating(kind):
+        return _if(number, r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?", f"try_cast({number} as double)")
+    if pa.types.is_decimal(kind):
+        digits = rf"[+-]?([0-9]+([.][0-9]{{0,{kind.scale}}}0*)?|[.][0-9]{{1,{max(kind.scale, 1)}}}0*)"
+        return _if(number, digits, f"try_cast({number} as decimal({kind.precision}, {kind.scale}))")
+    if pa.types.is_boolean(kind):
+        return _if(f"lower({trimmed})", "true|false|1|0", f"try_cast({trimmed} as boolean)")
+    if text.timestamps is not None:
+        parsed = f"try_strptime({trimmed}, {_literal(text.timestamps)})"
+        return f"cast({parsed} as date)" if pa.types.is_date(kind) else f"cast({parsed} as timestamp)"
+    if pa.types.is_date(kind):
+        return _if(trimmed, _ISO, f"try_cast({trimmed} as date)")
+    if kind.tz is None:
+        return _if(trimmed, _ISO_TIME, f"try_cast({trimmed} as timestamp)")
+    return _if(trimmed, f"{_ISO_TIME}{_ZONE}", f"try_cast({trimmed} as timestamptz)")
+
+
+def _if(value: str, pattern: str, then: str) -> str:
+    return f"case when regexp_full_match({value}, {_literal(pattern)}) then {then} end"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
