@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 NULLS = ("", "NA", "null", "NaN")
+_HEADER_BYTES = 1 << 16
 _ISO = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_TIME = _ISO + "([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?"
 _ZONE = "(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)"
@@ -66,7 +67,7 @@ def csv_header(path: str, text: TextFormat) -> list[str]:
     Raises:
         InputError: there is none.
     """
-    for lines in read_lines(path, text.encoding):
+    for lines in read_lines(path, text.encoding, _HEADER_BYTES):
         (names,) = csv.reader([lines.texts[0].as_py()], delimiter=text.delimiter)
         return [name.strip() for name in names]
     raise InputError(f"{path}: is empty; the first line must name the columns")
@@ -100,17 +101,16 @@ def read_text(path: str, columns: Sequence[str], text: TextFormat) -> Iterator[T
 
 def _parse(connection: "DuckDBPyConnection", table: pa.Table, fields: str, columns: Sequence[str], text: TextFormat) -> TextBatch:
     connection.register("lines", table)
-    typed = [f"{_typed(f'f[{place + 1}]', text.type_of(name), text)} as {_quoted(name)}" for place, name in enumerate(columns)]
-    reasons = [
-        f"when f[{place + 1}] is not null and {_quoted(name)} is null then "
-        f"{_literal(f'column {name} is no {text.type_of(name)}')}"
-        for place, name in enumerate(columns)
-    ]
-    # The first lines with the wrong form have no fields; `fault` says so.
+    kinds = [text.type_of(name) for name in columns]
+    typed = ", ".join(f"{_typed(f'v{place}', kind, text)} as t{place}" for place, kind in enumerate(kinds))
+    reasons = " ".join(
+        f"when v{place} is not null and t{place} is null then {_literal(f'column {name} is no {kind}')}"
+        for place, (name, kind) in enumerate(zip(columns, kinds, strict=True))
+    )
+    named = ", ".join(f"t{place} as {_quoted(name)}" for place, name in enumerate(columns))
     query = f"""
-        with fielded as ({fields}),
-        typed as (select line, text, f, fault, {", ".join(typed)} from fielded)
-        select *, case when fault is not null then fault {" ".join(reasons)} end as reason from typed order by line"""
+        with fielded as ({fields}), typed as (select *, {typed} from fielded)
+        select line, text, {named}, case when fault is not null then fault {reasons} end as reason from typed"""
     parsed = connection.sql(query).to_arrow_table()
     good = parsed.filter(parsed["reason"].is_null())
     bad = parsed.filter(parsed["reason"].is_valid())
@@ -130,28 +130,35 @@ def _one(table: pa.Table) -> pa.RecordBatch:
 
 
 def _csv_fields(columns: Sequence[str], header: Sequence[str]) -> str:
-    """SQL for line, text, f (the columns' texts, null where they say so) and fault, from CSV."""
-    values = ", ".join(f"parts[{header.index(name) + 1}]" for name in columns)
+    """SQL for line, text, fault, and v0, v1, ...: the columns' texts, null where they say so or there is a fault."""
+    found = ", ".join(f"parts[{header.index(name) + 1}] as p{place}" for place, name in enumerate(columns))
     nulls = ", ".join(map(_literal, NULLS))
+    values = ", ".join(f"{_csv_value(f'p{place}', nulls)} as v{place}" for place in range(len(columns)))
     return f"""
-        select line, text, fault, case when fault is null then list_transform([{values}], lambda value: case
-            when trim(value) in ({nulls}) then null
-            when starts_with(value, '"') then nullif(replace(value[2:-2], '""', '"'), '') else value end) end as f
-        from (
-          select *, case when not readable then 'the line is no text in the declared encoding, or too long'
+        select line, text, fault, {values} from (
+          select line, text, {found}, case when not readable then 'the line is no text in the declared encoding, or too long'
             when not sound then 'a quote is not closed, or stands in the wrong place'
             when len(parts) <> {len(header)} then 'the line has more or fewer values than the header' end as fault
           from (select *, string_split(marked, chr(31)) as parts from lines where trim(text) <> '' or not readable))"""
 
 
+def _csv_value(part: str, nulls: str) -> str:
+    # Long values cannot be null, which saves most of the trimming.
+    return f"""case when fault is not null then null
+      when (length({part}) < 8 or starts_with({part}, ' ')) and trim({part}) in ({nulls}) then null
+      when starts_with({part}, '"') then nullif(replace({part}[2:-2], '""', '"'), '') else {part} end"""
+
+
 def _json_fields(columns: Sequence[str]) -> str:
     """The same from JSON Lines."""
     paths = ", ".join(_literal('$."' + name + '"') for name in columns)
+    values = ", ".join(f"f[{place + 1}] as v{place}" for place in range(len(columns)))
     return f"""
-        select line, text, fault, case when fault is null then json_extract_string(text, [{paths}]) end as f from (
-          select *, case when not readable then 'the line is no UTF-8, or too long'
-            when not starts_with(ltrim(text), '{{') or not json_valid(text) then 'the line is no JSON object' end as fault
-          from lines where trim(text) <> '' or not readable)"""
+        select line, text, fault, {values} from (
+          select *, case when fault is null then json_extract_string(text, [{paths}]) end as f from (
+            select *, case when not readable then 'the line is no UTF-8, or too long'
+              when not starts_with(ltrim(text), '{{') or not json_valid(text) then 'the line is no JSON object' end as fault
+            from lines where trim(text) <> '' or not readable))"""
 
 
 def _typed(value: str, kind: pa.DataType, text: TextFormat) -> str:

@@ -47,7 +47,10 @@ def mark_delimiters(texts: pa.Array, delimiter: str) -> tuple[pa.Array, pa.Array
     """
     texts = pa.concat_arrays([texts])  # drops an offset
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[: len(texts) + 1]
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[: offsets[-1]].copy()
+    text = pa.py_buffer(texts.buffers()[2] or b"").to_pybytes()[: offsets[-1]]
+    if b'"' not in text and SEPARATOR.encode() not in text:
+        return _marked(texts, text.replace(delimiter.encode(), SEPARATOR.encode())), pa.array(np.ones(len(texts), np.bool_))
+    data = np.frombuffer(text, np.uint8).copy()
     sound = np.ones(len(texts), np.bool_)
 
     def spoil(places: Ints) -> None:
@@ -70,11 +73,15 @@ def mark_delimiters(texts: pa.Array, delimiter: str) -> tuple[pa.Array, pa.Array
         line_of = np.searchsorted(offsets, delimiters, side="right") - 1
         delimiters = delimiters[((np.searchsorted(quotes, delimiters) - before[line_of]) & 1) == 0]
     data[delimiters] = ord(SEPARATOR)
-    marked = pa.Array.from_buffers(pa.string(), len(texts), [None, texts.buffers()[1], pa.py_buffer(data)])
-    return marked, pa.array(sound)
+    return _marked(texts, data.tobytes()), pa.array(sound)
 
 
-def read_lines(path: str, encoding: str) -> Iterator[Lines]:
+def _marked(texts: pa.Array, data: bytes) -> pa.Array:
+    """The same lines over other bytes."""
+    return pa.Array.from_buffers(pa.string(), len(texts), [None, texts.buffers()[1], pa.py_buffer(data)])
+
+
+def read_lines(path: str, encoding: str, block_bytes: int = _BLOCK_BYTES) -> Iterator[Lines]:
     """The lines of a file, about 4 MiB at a time. Files that end in .gz or .zst are decompressed.
 
     Args:
@@ -85,7 +92,7 @@ def read_lines(path: str, encoding: str) -> Iterator[Lines]:
     """
     number, rest, too_long = 1, b"", False
     with pa.input_stream(path, compression="detect") as stream:
-        while block := stream.read(_BLOCK_BYTES):
+        while block := stream.read(block_bytes):
             data = rest + bytes(block)
             cut = data.rfind(b"\n") + 1
             rest = data[cut:]
@@ -104,17 +111,19 @@ def _lines(data: bytes, number: int, encoding: str, first_too_long: bool) -> Lin
         data = data[len(_MARK) :]
     if encoding != "utf-8":
         data = data.decode(encoding, errors="replace").encode()
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE) + 1
-    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    data = data.replace(b"\r\n", b"\n")
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
+    # Without its line ends, the text of a line ends where that of the next begins.
+    offsets = np.concatenate([[0], ends - np.arange(len(ends))]).astype(np.int32)
     sizes = np.diff(offsets)
-    texts = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data.replace(b"\n", b""))]
+    texts = pa.Array.from_buffers(pa.binary(), len(ends), buffers)
     readable = sizes <= _LONGEST_LINE
     readable[0] &= not first_too_long
     readable &= _decodable(texts)
     if not readable.all():
         texts = pc.if_else(pa.array(readable), texts, pa.scalar(b"", pa.binary()))
-    texts = pc.ascii_rtrim(texts.cast(pa.string()), characters="\r\n")
-    return Lines(np.arange(number, number + len(ends)), texts, pa.array(readable))
+    return Lines(np.arange(number, number + len(ends)), texts.cast(pa.string()), pa.array(readable))
 
 
 def _decodable(texts: pa.Array) -> np.ndarray:
