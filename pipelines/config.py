@@ -1,6 +1,5 @@
 """The config: one YAML file that says what is read, what is released, and what it may cost."""
 
-import difflib
 import hashlib
 import json
 import re
@@ -10,10 +9,11 @@ from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipelines.faults import sentences
+from pipelines.variables import fill_variables
 from privacy.metrics.base import Count, Name, Strict
 from privacy.release import Budget, Column, Release
 from transforms.conditions import OPERATORS
@@ -21,7 +21,6 @@ from transforms.errors import ConfigError
 
 Path_ = Annotated[str, Field(min_length=1)]
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def _listed(value: Any) -> Any:
@@ -243,15 +242,13 @@ def parse_config(
         raise ConfigError(f"{name}: this is no YAML 1.2 ({type(error).__name__}); correct it") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{name}: holds no mapping; start with version: 1")
-    _fill(tree, dict(variables or {}), name)
+    fill_variables(tree, dict(variables or {}), name)
     if output is not None and isinstance(tree.get("output"), dict):
         tree["output"]["path"] = output
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        # Where all entries of a list are wrong, pydantic adds that it is empty.
-        faults = [fault for fault in error.errors() if fault["type"] != "too_short" or not fault["input"]]
-        raise ConfigError("\n".join(dict.fromkeys(map(_sentence, faults)))) from None
+        raise ConfigError("\n".join(sentences(error, _known_keys()))) from None
 
 
 def changed(old: Any, new: Any, where: str = "") -> Iterator[str]:
@@ -264,91 +261,6 @@ def changed(old: Any, new: Any, where: str = "") -> Iterator[str]:
             yield from changed(before, after, f"{where}[{number}]")
     elif old != new:
         yield where
-
-
-def _fill(tree: dict[str, Any], variables: Mapping[str, str], name: str) -> None:
-    """Replaces `${name}` in place where it is allowed."""
-    used: set[str] = set()
-
-    def fill(value: Any, where: str) -> Any:
-        if isinstance(value, dict):
-            for key in value:
-                if not isinstance(key, str) or _VARIABLE.search(key):
-                    raise ConfigError(f"{where or name}: {key!r} cannot be a key; keys are plain text without variables")
-            return {key: fill(inner, f"{where}.{key}" if where else str(key)) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [fill(inner, f"{where}[{number}]") for number, inner in enumerate(value)]
-        if not isinstance(value, str):
-            return value
-        found = _VARIABLE.findall(value)
-        if found and not _FILLED.fullmatch(where):
-            raise ConfigError(f"{where}: {value!r} uses a variable; only files, paths and values of where may, write it out")
-        for variable in found:
-            if variable not in variables:
-                raise ConfigError(f"{where}: ${{{variable}}} is not set; add --var {variable}=VALUE")
-        used.update(found)
-        return _VARIABLE.sub(lambda match: variables[match[1]], value)
-
-    filled = fill(tree, "")
-    tree.clear()
-    tree.update(filled)
-    for variable in variables:
-        if variable not in used:
-            raise ConfigError(f"--var {variable}: the config does not use ${{{variable}}}; remove the option or correct its name")
-
-
-_FILLED = re.compile(
-    r"events\.files(\[\d+\])?|events\.lookups\[\d+\]\.file|events\.where\[\d+\]\.value(\[\d+\])?"
-    r"|releases\[\d+\]\.keys\.from|output\.(path|private)"
-)
-
-_RULES = {
-    "missing": "is missing; add it",
-    "greater_than": "must be above {gt}; write a larger number",
-    "greater_than_equal": "must be at least {ge}; write a larger number",
-    "less_than": "must be below {lt}; write a smaller number",
-    "less_than_equal": "must be at most {le}; write a smaller number",
-    "finite_number": "is not finite; write a number",
-    "float_parsing": "is no number; write a number",
-    "float_type": "is no number; write a number",
-    "int_parsing": "is no whole number; write a whole number",
-    "int_type": "is no whole number; write a whole number",
-    "int_parsing_size": "is too large; write a smaller number",
-    "int_from_float": "is no whole number; write a whole number",
-    "string_type": "is no text; write one value",
-    "string_too_short": "is empty; write a value",
-    "too_short": "is empty; list at least one",
-    "too_long": "has too many entries; list fewer",
-    "tuple_type": "is no list; write [..]",
-    "dict_type": "is no mapping; write key: value",
-    "model_type": "is no mapping; write key: value",
-    "model_attributes_type": "is no mapping; write key: value",
-    "literal_error": "is not known; write {expected}",
-}
-
-
-def _sentence(error: ErrorDetails) -> str:
-    """One fault as where: value rule; cure."""
-    where = ""
-    for part in error["loc"]:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
-    kind, value = error["type"], error["input"]
-    if kind == "extra_forbidden":
-        key = str(error["loc"][-1])
-        if key in _known_keys():
-            return f"{where}: is not a key here; remove it or move it"
-        close = difflib.get_close_matches(key, _known_keys(), 1)
-        cure = f"did you mean {close[0]}?" if close else "remove it or correct its name"
-        return f"{where}: is not a key that this version knows; {cure}"
-    if kind == "value_error":
-        message = str(error.get("ctx", {}).get("error", error["msg"]))
-    elif kind in _RULES:
-        message = _RULES[kind].format(**error.get("ctx", {}))
-        if kind != "missing" and isinstance(value, str | int | float):
-            message = f"{value!r} {message}"
-    else:
-        message = error["msg"]
-    return f"{where or 'config'}: {message}"
 
 
 def _known_keys() -> list[str]:
