@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ends, manifests = list[Status](), list[Path]()
     for number, status in ((signal.SIGINT, Status.INTERRUPTED), (signal.SIGTERM, Status.TERMINATED)):
         signal.signal(number, functools.partial(_end, ends, status))
-    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    errors = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
     try:
         return _dispatch(arguments, errors, manifests)
     except (Exception, _Ended) as error:

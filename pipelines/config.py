@@ -14,8 +14,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipelines.faults import sentences
 from pipelines.variables import fill_variables
-from privacy.metrics.base import Count, Name, Strict
-from privacy.release import Budget, Column, Release
+from privacy.metrics.base import Column, Count, Name, Strict
+from privacy.release import Budget, Release
 from transforms.conditions import OPERATORS
 from transforms.errors import ConfigError
 

@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,7 +65,9 @@ def _read_footer(path: str, needed: Iterable[str], text: TextFormat) -> tuple[pa
             metadata = file.metadata
             return file.schema_arrow, [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     except (pa.ArrowException, OSError):
-        raise InputError(f"{path}: is no Parquet file, or is cut off; replace the file") from None
+        raise InputError(
+            f"{path}: is no Parquet file, or is cut off; replace it, or let its name end in .csv or .jsonl if it is text"
+        ) from None
 
 
 def read_footers(
@@ -86,7 +89,9 @@ def read_footers(
         found, sizes = _read_footer(path, needed, text)
         for column, where in needed.items():
             if found.names.count(column) != 1:
-                raise InputError(f"{where}: {path} has no column {column!r} (or several); correct the name or the file")
+                which = "has several columns" if column in found.names else "has no column"
+                cure = "correct the name, or events.csv.delimiter" if is_csv(path) else "correct the name or the file"
+                raise InputError(f"{where}: {path} {which} {column!r}; {cure}")
         for column, where in made.items():
             if column in found.names:
                 raise ConfigError(f"{where}: {path} has a column {column!r} of its own; rename one")
@@ -109,6 +114,14 @@ def read_footers(
         else:
             parts += [FilePart(path, state, groups, sum(sizes[number] for number in groups)) for groups in _cut(sizes)]
     assert schema is not None
+    exact = sum(part.rows for part in parts if part.row_groups is not None)
+    text_bytes = sum(part.state.size for part in parts if part.row_groups is None)
+    parts = [
+        replace(part, most_lines=max(MOST_EVENTS - exact, 0) * part.state.size // max(text_bytes, 1))
+        if part.row_groups is None
+        else part
+        for part in parts
+    ]
     rows = sum(part.rows for part in parts)
     if rows > MOST_EVENTS:
         raise InputError(f"events.files: more than {MOST_EVENTS} events; no sum of them is sure to fit, split the run")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipelines.config import ConditionConfig, Config
+from pipelines.config import ConditionConfig, Config, PeriodConfig
 from pipelines.files import find_files, read_footers, text_format
 from privacy.metrics.base import Metric
 from privacy.plan import Plan, ReleasePlan
@@ -58,11 +58,11 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
         states[lookup.file] = _state(lookup.file)
         types |= _lookup_types(lookup.file, lookup.by, lookup.columns, types)
     for name, period in config.events.derive.items():
-        types[name] = _period_type(name, period.truncate, period.to, period.timezone, types)
+        types[name] = _period_type(name, period, types, parts)
     values = {metric.column: f"releases[{r}].metrics[{m}]" for r, m, metric in _metrics(config) if metric.column}
     for column, where in values.items():
         if not is_number(types[column]):
-            cure = _declare(column, types[column], "float64") or "name a column of numbers"
+            cure = _declare(column, types[column], "float64", parts) or "name a column of numbers"
             raise InputError(f"{where}: column {column!r} is {types[column]}, not a number; {cure}")
     keep = dict.fromkeys([*config.events.privacy_unit, *(c for r in config.releases for c in r.keys.columns), *values])
     return Inputs(
@@ -118,21 +118,26 @@ def _lookup_types(file: str, by: str, columns: Sequence[str], types: Mapping[str
     return {column: plain_type(table.schema.field(column).type) for column in columns}
 
 
-def _period_type(name: str, source: str, to: str, zone: str, types: Mapping[str, pa.DataType]) -> pa.DataType:
+def _period_type(name: str, period: PeriodConfig, types: Mapping[str, pa.DataType], parts: Sequence[FilePart]) -> pa.DataType:
+    source, to, zone = period.truncate, period.to, period.timezone
     kind = types[source]
     if not (pa.types.is_timestamp(kind) or (pa.types.is_date(kind) and to != "hour")):
-        cure = _declare(source, kind, "timestamp") or "name a column of timestamps"
+        cure = _declare(source, kind, "timestamp", parts) or "name a column of timestamps"
         raise InputError(f"events.derive.{name}: column {source!r} is {kind}, not a timestamp; {cure}")
     if to != "hour":
         return pa.date32()
     return pa.timestamp("us", zone if kind.tz is not None else None)
 
 
-def _declare(column: str, kind: pa.DataType, wanted: str) -> str | None:
+def _declare(column: str, kind: pa.DataType, wanted: str, parts: Sequence[FilePart]) -> str | None:
     """The line to add where a column of text files is text because nothing else is declared."""
-    if not pa.types.is_string(kind):
+    if not pa.types.is_string(kind) or all(part.row_groups is not None for part in parts):
         return None
-    return f"if the file is CSV or JSON Lines, add events.types: {{{column}: {wanted}}}"
+    form = "decimal" if wanted == "float64" else "timestamps"
+    return f"add events.types: {{{column}: {wanted}}}, and events.csv.{form} if it is not written as {_FORMS[form]}"
+
+
+_FORMS = {"decimal": "1234.5", "timestamps": "2024-12-31"}
 
 
 def _key_type(column: str, kind: pa.DataType, where: str) -> pa.DataType:

@@ -63,7 +63,7 @@ def print_comparison(console: Console, plans: list[tuple[str, Plan]]) -> None:
 
 def print_outcome(console: Console, config: Config, outcome: dict[str, Any]) -> None:
     """How a run ended."""
-    verb = "Published" if outcome["drawn"] else "Already published, nothing drawn"
+    verb = "Published" if outcome["drawn"] else "Already published, nothing drawn or spent (for new data choose a new --run-id)"
     console.print(f"{verb}: run {outcome['run']} in {outcome['output']}")
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("release")
@@ -74,11 +74,12 @@ def print_outcome(console: Console, config: Config, outcome: dict[str, Any]) -> 
     for name, release in outcome["releases"].items():
         if release["keys"] == 0:
             console.print(
-                f"{name} has no key: none had enough units to be shown. Use coarser keys, a smaller keys_per_unit, a larger "
+                f"{name} has no key: none had enough units to be shown. Look at the quarantine and the conditions first, if "
+                f"there are any. Then use coarser keys, a smaller keys_per_unit, a larger "
                 f"share for select, or a larger epsilon; discreet plan says how many units a key needs."
             )
     spent = outcome["spent"]
     console.print(f"Spent: epsilon {spent['epsilon']:g}, delta {spent['delta']:g}. {guarantee(config)}")
     console.print(f"Manifest: {outcome['manifest']}")
     if "quarantine" in outcome:
-        console.print(f"Lines that could not be read, if any, are private and kept in {outcome['quarantine']}")
+        console.print(f"Lines that could not be read are private; look at {outcome['quarantine']} before you use the numbers")

@@ -1,5 +1,7 @@
 """One run: plan, read, aggregate, draw, record, publish. `python -m pipelines.run` is `discreet run`."""
 
+import contextlib
+import io
 import platform
 import shutil
 import sys
@@ -172,7 +174,8 @@ def _draw(call: RunCall, private: PrivateFolder, options: Any, console: Console)
     build_graph(pipeline, inputs, sharding, new_secret(), folder)
     try:
         if is_local(options):
-            with shown(console, folder, steps):
+            # Beam prints tracebacks of workers to stderr, beside raising them.
+            with shown(console, folder, steps), contextlib.redirect_stderr(io.StringIO()):
                 pipeline.run().wait_until_finish()
         else:
             pipeline.run().wait_until_finish()

@@ -15,6 +15,9 @@ from privacy.vectors import Vector
 SELECTION_PART = 0.01
 """Of delta, for all private selections together."""
 
+MOST_STAGES = 255
+"""With at most 2^32 keys of one unit, fewer than 2^40 coordinates change."""
+
 LEAST_DELTA = 1e-14
 """What must be left of delta for the noise."""
 
@@ -139,11 +142,13 @@ def make_plan(budget: Budget, releases: Sequence[Release]) -> Plan:
     """Splits the budget over the stages by their shares, and calibrates their noise. Pure; never looks at data.
 
     Raises:
-        PlanError: delta is too small for any noise to keep it.
+        PlanError: delta is too small for any noise to keep it, or there are too many stages.
     """
     total = sum(release.share for release in releases)
     drafts = [_drafts(release, release.share / total) for release in releases]
     stages = [draft for parts in drafts for draft in parts]
+    if len(stages) > MOST_STAGES:
+        raise PlanError(f"releases: need {len(stages)} stages, more than {MOST_STAGES}; release less at once")
     select_total = sum(draft.share for draft in stages if draft.metric is None)
     delta_selection = budget.delta * SELECTION_PART if select_total else 0.0
     delta_noise = budget.delta - delta_selection - COLLISION

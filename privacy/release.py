@@ -5,13 +5,11 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from privacy.metrics import AnyMetric
-from privacy.metrics.base import Bounds, Count, Name, Number, Share, Strict
+from privacy.metrics.base import Bounds, Column, Count, Name, Number, Share, Strict
 from privacy.selection import MOST_KEYS
 
 PARTITION = "run"
 """The column that readers of the published folders see beside those of the release."""
-
-Column = Annotated[str, Field(min_length=1)]
 
 
 class Budget(Strict):

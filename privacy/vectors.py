@@ -114,7 +114,7 @@ class SumVector:
     @property
     def _tally(self) -> Amounts:
         events = self.rows_per_key * math.sqrt(self.keys_per_unit)
-        grid = grid_for(events * max(abs(self.low), abs(self.high)), events + 2)
+        grid = grid_for(events * max(abs(self.low), abs(self.high)), events + 4)
         return Amounts(self.column, self.low, self.high, 0.0, grid)
 
     def bounded(self, rows: UnitRows) -> Ints:
@@ -149,7 +149,7 @@ class CentredVector:
     @property
     def _tally(self) -> Amounts:
         events = self.counts.rows_per_key * math.sqrt(self.counts.keys_per_unit)
-        grid = grid_for(events * (self.high / 2 - self.low / 2), events + 2)
+        grid = grid_for(events * (self.high / 2 - self.low / 2), events + 4)
         return Amounts(self.column, self.low, self.high, self.middle, grid)
 
     def bounded(self, rows: UnitRows) -> Ints:

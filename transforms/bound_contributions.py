@@ -7,9 +7,11 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from privacy.grid import Ints
 from privacy.ids import Ids
 from privacy.plan import ReleasePlan
 from privacy.vectors import UnitRows
+from transforms.errors import RunnerError
 from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch
 from transforms.grouping import cap_keys, group_ids, group_pairs
 from transforms.sum_by_unit import ReleaseInput
@@ -50,9 +52,9 @@ class _Bound(beam.DoFn):
         yield from self.exchange.send(tables, self.shards)
 
 
-def joined(batches: Sequence[pa.RecordBatch], column: str) -> np.ndarray:
-    """A column of several batches, one after the other."""
-    return np.concatenate([batch[column].to_numpy() for batch in batches])
+def joined(batches: Sequence[pa.RecordBatch], column: str) -> Ints:
+    """A column of several batches, one after the other. int64, whatever narrower types they came in."""
+    return np.concatenate([batch[column].to_numpy().astype(np.int64) for batch in batches])
 
 
 def joined_ids(batches: Sequence[pa.RecordBatch], prefix: str) -> Ids:
@@ -75,9 +77,7 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
     pairs = groups.pairs
     rows = UnitRows(
         units=groups.units,
-        tallies={
-            tally: pairs.add_up(joined(batches, f"tally_{number}").astype(np.int64)) for number, tally in enumerate(plan.tallies)
-        },
+        tallies={tally: pairs.add_up(joined(batches, f"tally_{number}")) for number, tally in enumerate(plan.tallies)},
         rows=len(pairs.starts),
     )
     pair_keys = keys.take(pairs.firsts)
@@ -91,5 +91,15 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
 
 def merge_names(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Each key's name once, ascending by key."""
-    table = pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
-    return table.take(pa.array(group_ids(ids_of(table, "key")).firsts))
+    ids = joined_ids(batches, "key")
+    firsts = np.sort(group_ids(ids).firsts)
+    edges = np.cumsum([0, *(batch.num_rows for batch in batches)])
+    kept = [
+        batch.take(pa.array(firsts[(firsts >= start) & (firsts < stop)] - start))
+        for batch, start, stop in zip(batches, edges[:-1], edges[1:], strict=True)
+    ]
+    merged = pa.Table.from_batches(kept).combine_chunks().to_batches(max_chunksize=None)
+    if len(merged) > 1:  # Arrow cuts texts of more than 2 GiB; nothing may be lost of them
+        raise RunnerError("the names of keys take more than 2 GiB in one shard; choose shorter or fewer keys")
+    empty: pa.RecordBatch = kept[0].slice(0, 0)
+    return merged[0].take(pa.array(group_ids(ids_of(merged[0], "key")).firsts)) if merged else empty

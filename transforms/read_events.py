@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from privacy.tallies import MOST_EVENTS
 from transforms.columns import as_key
 from transforms.conditions import Condition, fulfils
 from transforms.errors import InputError
@@ -19,6 +20,9 @@ from transforms.work_folder import WorkFolder, guarded
 
 BATCH_ROWS = 1 << 20
 
+_LONGEST_LOOKUP = 1 << 10
+"""Bytes: repeated for each event of a batch, longer texts might not fit into one column."""
+
 
 @dataclass(frozen=True)
 class FilePart:
@@ -27,12 +31,14 @@ class FilePart:
     Attributes:
         row_groups: None for a text file.
         rows: exact for Parquet, a guess from the size for text.
+        most_lines: of a text file, so that all files together hold at most `MOST_EVENTS`.
     """
 
     path: str
     state: FileState
     row_groups: range | None
     rows: int
+    most_lines: int = MOST_EVENTS
 
 
 @dataclass(frozen=True)
@@ -120,13 +126,18 @@ class _Read(beam.DoFn):
             for batch in read_part(part, schema):
                 yield batch, None
         else:
+            lines = 0
             for text in read_text_part(part, schema, self.plan.text):
+                lines += text.events.num_rows + text.bad.num_rows
+                if lines > part.most_lines:
+                    raise InputError(f"{part.path}: more events than one run can add up ({MOST_EVENTS}); split the run")
                 yield text.events, text.bad
 
     def _set_aside(self, number: int, position: int, bad: pa.RecordBatch) -> None:
         path = self.parts[number].path
         if self.plan.refuse_bad:
-            raise InputError(f"{path}, line {bad['line'][0]}: cannot be read, and events.bad_rows is refuse; correct the line")
+            line, reason = bad["line"][0], bad["reason"][0]
+            raise InputError(f"{path}, line {line}: {reason}, and events.bad_rows is refuse; correct the line")
         set_aside(self.folder.quarantine / f"{number:05d}-{position:05d}.parquet", path, bad)
 
 
@@ -185,6 +196,9 @@ def read_lookup(lookup: Lookup) -> pa.Table:
         lookup.state.check(lookup.file)
     table = pa.table({name: table[name].cast(plain_type(table[name].type)) for name in table.column_names})
     table = table.filter(pc.is_valid(table[lookup.by])).combine_chunks()
+    for name in lookup.columns:
+        if pa.types.is_string(table[name].type) and (pc.max(pc.binary_length(table[name])).as_py() or 0) > _LONGEST_LOOKUP:
+            raise InputError(f"{lookup.file}: column {name!r} has a text of more than {_LONGEST_LOOKUP} bytes; shorten it")
     if pc.count_distinct(table[lookup.by]).as_py() < table.num_rows:
         raise InputError(f"{lookup.file}: column {lookup.by!r} has a value in two rows; a lookup needs each once")
     return table

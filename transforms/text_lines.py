@@ -100,7 +100,7 @@ def read_lines(path: str, encoding: str, block_bytes: int = _BLOCK_BYTES) -> Ite
                 lines = _lines(data[:cut], number, encoding, too_long)
                 number, too_long = number + len(lines.numbers), False
                 yield lines
-            if len(rest) > _LONGEST_LINE:
+            if len(rest) > _LONGEST_LINE + 1:  # with the first half of a line end, perhaps
                 rest, too_long = b"", True  # only that the line is too long is kept of it
     if rest or too_long:
         yield _lines(rest + b"\n", number, encoding, too_long)

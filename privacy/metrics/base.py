@@ -65,6 +65,7 @@ Name = Annotated[str, AfterValidator(_check_name)]
 Share = Annotated[Number, Field(gt=0, le=1e6, ge=1e-6, allow_inf_nan=False)]
 End = Annotated[float, BeforeValidator(_check_end)]
 Clip = Annotated[tuple[End, End], AfterValidator(_check_clip)]
+Column = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, BeforeValidator(_check_whole), Field(ge=1)]
 
 

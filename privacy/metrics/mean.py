@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from privacy.intervals import ratio_interval
-from privacy.metrics.base import Bounds, Clip, Columns, Metric, NoisySums, Part
+from privacy.metrics.base import Bounds, Clip, Column, Columns, Metric, NoisySums, Part
 from privacy.tallies import Values
 from privacy.vectors import CentredVector, CountVector
 
@@ -16,7 +16,7 @@ class MeanMetric(Metric):
 
     kind: ClassVar[str] = "mean"
 
-    mean: str
+    mean: Column
     clip: Clip
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from privacy.metrics.base import Bounds, Clip, Columns, Metric, NoisySums, Part, value_columns
+from privacy.metrics.base import Bounds, Clip, Column, Columns, Metric, NoisySums, Part, value_columns
 from privacy.vectors import SumVector
 
 
@@ -12,7 +12,7 @@ class SumMetric(Metric):
 
     kind: ClassVar[str] = "sum"
 
-    sum: str
+    sum: Column
     clip: Clip
 
     @property

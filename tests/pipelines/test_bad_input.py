@@ -264,3 +264,14 @@ def test_after_a_failure_the_corrected_input_is_published(project):
     path.write_bytes(good)
     assert project.run().status == 0
     assert not (project.root / "out.private").exists()
+
+
+def test_a_lookup_with_long_texts_is_refused(project):
+    pq.write_table(pa.table({"shop": ["ash"], "town": ["x" * 1025]}), "towns.parquet")
+    project.config["events"]["lookups"] = [{"file": "towns.parquet", "by": "shop", "columns": ["town"]}]
+    assert_refused(project, "'town'", "1024 bytes")
+
+
+def test_a_metric_of_no_column_is_refused(project):
+    project.release["metrics"][2]["sum"] = ""
+    assert_refused(project, "sum", "is empty", status=2)

@@ -139,3 +139,21 @@ def test_r11_malformed_text_options(project, key, value, said):
     ended = project.run()
     assert (ended.status, ended.out) == (2, "")
     assert said in ended.complaint
+
+
+def test_n5_more_lines_than_can_be_added_up_are_refused(shops, monkeypatch):
+    as_text(shops, "csv")
+    monkeypatch.setattr("pipelines.files.MOST_EVENTS", 700)
+    ended = shops.run()
+    assert (ended.status, ended.out) == (4, "")
+    assert "split the run" in ended.complaint
+    shops.assert_nothing_published()
+
+
+def test_a_worker_that_fails_prints_one_sentence_and_no_traceback(shops):
+    as_text(shops, "csv", bad_lines("csv"))
+    shops.config["events"]["bad_rows"] = "refuse"
+    ended = shops.main("run", str(shops.write_config()), "--direct_num_workers=2")
+    assert ended.status == 4
+    assert "Traceback" not in ended.err
+    assert "the line has more or fewer values than the header" in ended.complaint

@@ -13,7 +13,7 @@ from mpmath import findroot, mp, mpf
 
 from privacy.gaussian import COLLISION
 from privacy.plan import LEAST_DELTA, Plan, PlanError, make_plan
-from privacy.release import Release
+from privacy.release import Budget, Release
 from tests.privacy.exact import closed_form_delta
 from tests.privacy.plans import ALL_METRICS, budget, release
 
@@ -201,3 +201,12 @@ def test_extreme_budgets_are_planned_without_a_failure(epsilon: float, delta: fl
     plan = make_plan(budget(epsilon, delta), [release(select={"cap": 65_536})])
     assert all(0 < stage.scale < math.inf for stage in plan.stages)
     assert isinstance(plan.releases[0].selection.threshold, int)  # type: ignore[union-attr]
+
+
+def test_more_stages_than_the_proof_counts_are_refused():
+    metrics = [{"name": f"m{number}", "count": "events"} for number in range(255)]
+    release = {"name": "r", "keys": {"columns": ["k"]}, "bounds": {"keys_per_unit": 1, "rows_per_key": 1}, "metrics": metrics}
+    with pytest.raises(PlanError, match="256 stages"):
+        make_plan(Budget(epsilon=1.0, delta=1e-6), [Release.model_validate(release)])
+    release["metrics"] = metrics[1:]
+    assert len(make_plan(Budget(epsilon=1.0, delta=1e-6), [Release.model_validate(release)]).stages) == 255

@@ -22,7 +22,7 @@ def root(tmp_path_factory) -> Path:
 def setup(root):
     """The world in parts and batches of a few hundred rows, so that small files make many."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.inputs.BATCH_ROWS", BATCH_ROWS)
+        patch.setattr("pipelines.files.BATCH_ROWS", BATCH_ROWS)
         patch.setattr("transforms.read_events.BATCH_ROWS", BATCH_ROWS)
         yield harness.set_up(world.write(root))
 

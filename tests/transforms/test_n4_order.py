@@ -87,7 +87,7 @@ def test_n4_permutations_through_beam_give_the_same_integers(
     table = world.pa.Table.from_pylist([rows[number] for number in order], world.SCHEMA)
     size = -(-len(rows) // row_groups)
     pq.write_table(table, tmp_path / "permuted.parquet", row_group_size=size)
-    monkeypatch.setattr("pipelines.inputs.BATCH_ROWS", size)
+    monkeypatch.setattr("pipelines.files.BATCH_ROWS", size)
     monkeypatch.setattr("transforms.read_events.BATCH_ROWS", size)
     text = world.CONFIG.replace("ROOT/events/*.parquet", str(tmp_path / "permuted.parquet"))
     permuted = harness.set_up(text.replace("ROOT", str(world_root(paths))), setup.secret)

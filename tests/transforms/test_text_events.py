@@ -210,3 +210,17 @@ def test_many_blocks_keep_line_numbers(tmp_path):
     assert bad["line"].to_pylist() == [n + 2 for n in range(99_999, count, 100_000)]
     assert events.num_rows == count - bad.num_rows
     assert events["n"].to_pylist()[-2:] == [count - 3, count - 2]
+
+
+@pytest.mark.parametrize("pad", [0, 1, 2])
+def test_s4_where_a_block_ends_decides_nothing(tmp_path, pad):
+    """A line of exactly a mebibyte that ends in CR LF, with the end of a block between the two, or beside it."""
+    path = tmp_path / "e.csv"
+    line = b"x" * (1 << 20)
+    first = b"y" * ((1 << 19) + pad)
+    head = b"id\r\n" + (first + b"\r\n") * 5
+    filler = b"z" * ((1 << 22) - len(head) - len(line) - 1 - 2 + (pad - 1))
+    path.write_bytes(head + filler + b"\r\n" + line + b"\r\nlast\r\n")
+    events, bad = read(path, columns=["id"])
+    assert events["id"].to_pylist()[-2:] == [line.decode(), "last"]
+    assert bad.num_rows == 0
