@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -122,6 +122,14 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _drawn(show: Callable[[Console], None]) -> str:
+    """What this prints on a console of stdout's width."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    with console.capture() as text:
+        show(console)
+    return text.get()
+
+
 def _variables(pairs: Sequence[str]) -> dict[str, str]:
     variables = {}
     for pair in pairs:
@@ -156,13 +164,14 @@ def _plan(known: argparse.Namespace) -> int:
         ]
         _say(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}, indent=2) + "\n")
         return int(Status.PUBLISHED)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    with console.capture() as text:
+
+    def show(console: Console) -> None:
         for path, config, plan in planned:
             print_plan(console, config, plan, path)
         if len(planned) == 2:
             print_comparison(console, [(path, plan) for path, _, plan in planned])
-    _say(text.get())
+
+    _say(_drawn(show))
     return int(Status.PUBLISHED)
 
 
@@ -182,10 +191,7 @@ def _run(known: argparse.Namespace, rest: list[str], errors: Console, manifests:
     if known.json:
         _say(json.dumps(outcome, indent=2) + "\n")
     else:
-        console = Console(highlight=False, markup=False, soft_wrap=True)
-        with console.capture() as text:
-            print_outcome(console, config, outcome)
-        _say(text.get())
+        _say(_drawn(lambda console: print_outcome(console, config, outcome)))
     return int(Status.PUBLISHED)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.config import Config, changed
-from pipelines.private_folder import PrivateFolder
+from pipelines.private_folder import Commit, PrivateFolder
 from pipelines.statement import statement
 from pipelines.version import VERSION
 from privacy.ids import new_secret
@@ -61,9 +61,7 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
         if commit is None:
             _check_nothing_visible(call, output)
             manifest_path(output, call.run).parent.mkdir(parents=True, exist_ok=True)  # fails here if it must fail
-            _draw(call, private, options, console)
-            commit = private.commit()
-            assert commit is not None
+            commit = _draw(call, private, options, console)
         elif commit.config != call.config.digest():
             raise ConfigError(f"run {call.run}: was drawn with another config; choose another --run-id")
         from pipelines.publish import publish
@@ -156,7 +154,7 @@ def _check_nothing_visible(call: RunCall, output: Path) -> None:
             raise ConfigError(f"{path}: is there, but not the private record of its draw; choose another --run-id")
 
 
-def _draw(call: RunCall, private: PrivateFolder, options: Any, console: Console) -> None:
+def _draw(call: RunCall, private: PrivateFolder, options: Any, console: Console) -> Commit:
     """Runs the pipeline and records what it staged."""
     import apache_beam as beam
 
@@ -189,7 +187,7 @@ def _draw(call: RunCall, private: PrivateFolder, options: Any, console: Console)
     if reported is not None:
         raise reported
     stage_schemas(inputs.releases, inputs.value_types, folder)
-    private.record(folder, call.config.digest())
+    return private.record(folder, call.config.digest())
 
 
 def _versions() -> dict[str, str]:

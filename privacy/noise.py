@@ -18,7 +18,7 @@ def add_gaussian(values: Ints, scale: float) -> Ints:
         int64, shape (n,), a new array; saturates at the ends of int64.
 
     Guarantee: the noise is exact, drawn from the operating system's entropy, and cannot be seeded.
-    Source: Canonne, Kamath and Steinke 2020, Algorithm 3, as implemented by OpenDP.
+    Source: Canonne, Kamath and Steinke 2020, Algorithm 3, as implemented by OpenDP; docs/guarantee.md, "Discrete noise".
     """
     import opendp.prelude as dp  # 0.2 s that planning does not need
 

@@ -117,6 +117,7 @@ def weights_by_keys(each: int, norm: int, most: int) -> Ints:
         int64, shape (most + 1,); the entry for 0 keys is 0.
 
     Guarantee: d times the square of entry d is at most norm^2.
+    Source: docs/guarantee.md, "The norm holds exactly".
     """
     keys = np.arange(1, most + 1)
     return np.concatenate([[0], np.minimum(each, _root_down(norm * norm // keys))])

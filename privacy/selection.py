@@ -18,7 +18,10 @@ MOST_KEYS = 2**16
 
 
 def selection_weights(cap: int) -> Ints:
-    """The weight of a unit in each of its d keys, 1/sqrt(d) cut to the grid, for d in 0..cap. int64, (cap + 1,), steps."""
+    """The weight of a unit in each of its d keys, 1/sqrt(d) cut to the grid, for d in 0..cap. int64, (cap + 1,), steps.
+
+    Source: docs/guarantee.md, "Selection".
+    """
     return weights_by_keys(NORM, NORM, cap)
 
 

@@ -41,7 +41,10 @@ class Amounts:
         return int(np.abs(self.grid.to_steps(ends)).max())
 
     def steps(self, values: Floats, usable: np.ndarray) -> Ints:
-        """float64 (n,) and bool (n,) to int64 (n,), each at most `largest` in size. NaN and infinities must be unusable."""
+        """float64 (n,) and bool (n,) to int64 (n,), each at most `largest` in size. NaN and infinities must be unusable.
+
+        Source: docs/guarantee.md, "Bounded sums".
+        """
         clipped = np.clip(np.where(usable, values, self.middle), self.low, self.high)
         return np.where(usable, self.grid.to_steps(clipped - self.middle), 0)
 

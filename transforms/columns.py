@@ -67,6 +67,12 @@ def usable_values(column: pa.Array) -> tuple[Floats, NDArray[np.bool_]]:
     return values, np.isfinite(values)
 
 
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """A table that fits into one batch as that batch, also without rows."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
+
+
 def is_given(column: pa.Array) -> pa.Array:
     """Which ids are neither null nor empty. bool."""
     given = pc.is_valid(column)

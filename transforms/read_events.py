@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from privacy.tallies import MOST_EVENTS
-from transforms.columns import as_key
+from transforms.columns import as_key, one_batch
 from transforms.conditions import Condition, fulfils
 from transforms.errors import InputError
 from transforms.file_state import FileState
@@ -117,8 +117,8 @@ class _Read(beam.DoFn):
             yield EventBatch(number, position, prepare_events(batch, self.plan, self.tables))
             position += 1
         if position == 0:
-            empty = self.plan.schema.empty_table().to_batches(max_chunksize=1)
-            yield EventBatch(number, 0, prepare_events(_only(empty, self.plan.schema), self.plan, self.tables))
+            empty = one_batch(self.plan.schema.empty_table())
+            yield EventBatch(number, 0, prepare_events(empty, self.plan, self.tables))
 
     def _batches(self, number: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch | None]]:
         part, schema = self.parts[number], self.plan.schema
@@ -139,10 +139,6 @@ class _Read(beam.DoFn):
             line, reason = bad["line"][0], bad["reason"][0]
             raise InputError(f"{path}, line {line}: {reason}, and events.bad_rows is refuse; correct the line")
         set_aside(self.folder.quarantine / f"{number:05d}-{position:05d}.parquet", path, bad)
-
-
-def _only(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    return batches[0] if batches else pa.RecordBatch.from_arrays([pa.nulls(0, kind) for kind in schema.types], schema=schema)
 
 
 def read_part(part: FilePart, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from transforms.columns import one_batch
 from transforms.errors import InputError
 from transforms.text_lines import mark_delimiters, read_lines
 
@@ -85,22 +86,22 @@ def read_text(path: str, columns: Sequence[str], text: TextFormat) -> Iterator[T
     import duckdb  # not needed by who reads Parquet only
 
     header = None if is_json(path) else csv_header(path, text)
+    if header is None:
+        text = TextFormat(types=text.types)  # the other options are about CSV
+    query = _query(_json_fields(columns) if header is None else _csv_fields(columns, header), columns, text)
     with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
         first = True
-        for lines in read_lines(path, text.encoding if header else "utf-8"):
+        for lines in read_lines(path, text.encoding):
             table = pa.table({"line": lines.numbers, "text": lines.texts, "readable": lines.readable})
-            if header is None:
-                fields = _json_fields(columns)
-            else:
-                fields = _csv_fields(columns, header)
+            if header is not None:
                 marked, sound = mark_delimiters(lines.texts, text.delimiter)
                 table = table.append_column("marked", marked).append_column("sound", sound).slice(int(first))
             first = False
-            yield _parse(connection, table, fields, columns, text)
+            yield _parse(connection, table, query, columns, text)
 
 
-def _parse(connection: "DuckDBPyConnection", table: pa.Table, fields: str, columns: Sequence[str], text: TextFormat) -> TextBatch:
-    connection.register("lines", table)
+def _query(fields: str, columns: Sequence[str], text: TextFormat) -> str:
+    """SQL for line, text, the typed columns, and the reason why a line cannot be read, null where it can."""
     kinds = [text.type_of(name) for name in columns]
     typed = ", ".join(f"{_typed(f'v{place}', kind, text)} as t{place}" for place, kind in enumerate(kinds))
     reasons = " ".join(
@@ -108,25 +109,24 @@ def _parse(connection: "DuckDBPyConnection", table: pa.Table, fields: str, colum
         for place, (name, kind) in enumerate(zip(columns, kinds, strict=True))
     )
     named = ", ".join(f"t{place} as {_quoted(name)}" for place, name in enumerate(columns))
-    query = f"""
+    return f"""
         with fielded as ({fields}), typed as (select *, {typed} from fielded)
         select line, text, {named}, case when fault is not null then fault {reasons} end as reason from typed"""
+
+
+def _parse(connection: "DuckDBPyConnection", table: pa.Table, query: str, columns: Sequence[str], text: TextFormat) -> TextBatch:
+    connection.register("lines", table)
     parsed = connection.sql(query).to_arrow_table()
     good = parsed.filter(parsed["reason"].is_null())
     bad = parsed.filter(parsed["reason"].is_valid())
     schema = pa.schema([pa.field(name, text.type_of(name)) for name in columns])
     return TextBatch(
-        _one(good.select(list(columns)).cast(schema)),
-        _one(bad.select(["line", "reason", "text"]).cast(BAD_SCHEMA)),
+        one_batch(good.select(list(columns)).cast(schema)),
+        one_batch(bad.select(["line", "reason", "text"]).cast(BAD_SCHEMA)),
     )
 
 
 BAD_SCHEMA = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
-
-
-def _one(table: pa.Table) -> pa.RecordBatch:
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 
 
 def _csv_fields(columns: Sequence[str], header: Sequence[str]) -> str:

@@ -89,6 +89,8 @@ def test_json_lines_give_the_same_values(tmp_path):
     events, bad = read(path)
     assert bad.num_rows == 0
     assert events.equals(EXPECTED)
+    of_csv = TextFormat(types=TYPES, delimiter=";", decimal=",", timestamps="%d/%m/%Y", encoding="latin-1")
+    assert read(path, of_csv)[0].equals(EXPECTED), "options of CSV are none of JSON's"
 
 
 def test_compressed_files_give_the_same_values(tmp_path):
