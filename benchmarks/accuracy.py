@@ -27,7 +27,7 @@ from privacy.plan import MetricPlan, make_plan
 from transforms.bound_contributions import bound_contributions, merge_names
 from transforms.exchange import ids_of
 from transforms.grouping import locate
-from transforms.read_events import prepare_events, read_lookup, read_part
+from transforms.read_events import prepare_events, read_lookups, read_part
 from transforms.sum_by_unit import ReleaseInput, sum_by_unit
 
 _MEAN_ABSOLUTE = (2 / np.pi) ** 0.5
@@ -38,8 +38,8 @@ _SECRET = new_secret()
 
 def main(path: str) -> None:
     config = load_config(path, {})
-    inputs = resolve_inputs(config, make_plan(config.budget, config.releases))
-    tables = {lookup.file: read_lookup(lookup) for lookup in inputs.events.lookups}
+    inputs = resolve_inputs(config, make_plan(config.budget, config.releases, config.events.privacy_unit.rows))
+    tables = read_lookups(inputs.events)
     batches = [
         prepare_events(batch, inputs.events, tables) for part in inputs.parts for batch in read_part(part, inputs.events.schema)
     ]

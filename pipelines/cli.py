@@ -145,7 +145,7 @@ def _variables(pairs: Sequence[str]) -> dict[str, str]:
 def _planned(path: str, variables: dict[str, str], output: str | None = None) -> tuple[Config, Plan]:
     config = load_config(path, variables, output)
     try:
-        return config, make_plan(config.budget, config.releases)
+        return config, make_plan(config.budget, config.releases, config.events.privacy_unit.rows)
     except PlanError as error:
         raise ConfigError(str(error)) from None
 

@@ -7,174 +7,36 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import pyarrow as pa
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipelines.events_config import Events, Path_
 from pipelines.faults import sentences
 from pipelines.variables import fill_variables
-from privacy.metrics.base import Column, Count, Name, Strict
+from privacy.metrics.base import Count, Name, Strict
 from privacy.release import Budget, Release
-from transforms.conditions import OPERATORS
 from transforms.errors import ConfigError
 
-Path_ = Annotated[str, Field(min_length=1)]
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class LookupConfig(Strict):
-    """A left join with a public table."""
-
-    file: Path_
-    by: Column
-    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
-
-
-class PeriodConfig(Strict):
-    """A derived column: the period that a timestamp is in."""
-
-    truncate: Column
-    to: Literal["hour", "day", "week", "month", "quarter", "year"]
-    timezone: str
-
-    @field_validator("timezone")
-    @classmethod
-    def _check_timezone(cls, timezone: str) -> str:
-        from zoneinfo import ZoneInfo
-
-        try:
-            ZoneInfo(timezone)
-        except (KeyError, ValueError, OSError):
-            raise ValueError(f"{timezone!r} is no time zone; write one as Europe/Berlin or UTC") from None
-        return timezone
-
-
-class ConditionConfig(Strict):
-    """What a column must be for an event to stay."""
-
-    column: Column
-    op: str
-    value: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.op not in OPERATORS:
-            raise ValueError(f"op {self.op!r} is not known; write one of {' '.join(OPERATORS)}")
-        if self.op in ("is_null", "not_null"):
-            if self.value is not None:
-                raise ValueError(f"{self.op} takes no value; remove it")
-        elif self.value is None:
-            raise ValueError(f"{self.op} needs a value; add value: ...")
-        elif (self.op in ("in", "not_in")) != isinstance(self.value, tuple):
-            raise ValueError(f"{self.op} takes {'a list' if isinstance(self.value, str) else 'one value'}; correct value")
-        return self
-
-
-def column_type(text: str) -> pa.DataType:
-    """The Arrow type that a config names.
-
-    Raises:
-        ValueError: there is none.
-
-    >>> column_type("decimal(10,2)")
-    Decimal128Type(decimal128(10, 2))
-    """
-    decimal = re.fullmatch(r"decimal\(([0-9]{1,2}), *([0-9]{1,2})\)", text)
-    if decimal and 1 <= int(decimal[1]) <= 38 and int(decimal[2]) <= int(decimal[1]):
-        return pa.decimal128(int(decimal[1]), int(decimal[2]))
-    if text not in _TYPES:
-        raise ValueError(f"{text!r} is no type; write one of {', '.join(_TYPES)}, decimal(10,2)")
-    return _TYPES[text]
-
-
-_TYPES = {
-    "string": pa.string(),
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-    "date32": pa.date32(),
-    "timestamp": pa.timestamp("us"),
-    "timestamp(UTC)": pa.timestamp("us", "UTC"),
-}
-
-
-def _check_type(text: str) -> str:
-    column_type(text)
-    return text
-
-
-class CsvConfig(Strict):
-    """How CSV files are written."""
-
-    delimiter: str = ","
-    decimal: Literal[".", ","] = "."
-    timestamps: Annotated[str | None, Field(min_length=2)] = None
-    encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
-
-    @field_validator("delimiter")
-    @classmethod
-    def _check_delimiter(cls, delimiter: str) -> str:
-        delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
-        if len(delimiter) != 1 or not delimiter.isascii() or delimiter.isalnum() or delimiter in '"\n\r\x1f.-+':
-            raise ValueError(f"{delimiter!r} cannot separate values; write one character such as , ; | or tab")
-        return delimiter
-
-
-class Events(Strict):
-    """What is read, and who is protected."""
-
-    files: Annotated[tuple[Path_, ...], Field(min_length=1)]
-    privacy_unit: Annotated[tuple[Column, ...], Field(min_length=1)]
-    lookups: tuple[LookupConfig, ...] = ()
-    derive: Mapping[Column, PeriodConfig] = Field(default_factory=dict)
-    where: tuple[ConditionConfig, ...] = ()
-    csv: CsvConfig = CsvConfig()
-    types: Mapping[Column, Annotated[str, AfterValidator(_check_type)]] = Field(default_factory=dict)
-    bad_rows: Literal["drop", "refuse"] = "drop"
-
-    _lists = field_validator("files", "privacy_unit", mode="before")(_listed)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if len(set(self.privacy_unit)) < len(self.privacy_unit):
-            raise ValueError("privacy_unit repeats a column; name each once")
-        made = [column for lookup in self.lookups for column in lookup.columns] + list(self.derive)
-        for column in made:
-            if made.count(column) > 1:
-                raise ValueError(f"lookups and derive make column {column!r} twice; rename one")
-        for number, lookup in enumerate(self.lookups):
-            later = {column for other in self.lookups[number:] for column in other.columns}
-            if lookup.by in later or lookup.by in self.derive:
-                raise ValueError(
-                    f"lookups[{number}].by {lookup.by!r} is made later; name a column of the files or of a lookup before"
-                )
-        for name, period in self.derive.items():
-            if period.truncate in self.derive:
-                raise ValueError(f"derive.{name} truncates {period.truncate!r}, itself derived; truncate its source")
-        return self
 
 
 class Output(Strict):
     """Where releases go, in how many files each, and where the private folder is."""
 
-    path: Path_
-    files: Annotated[Count, Field(le=10_000)] = 1
-    private: Path_ | None = None
+    path: Path_ = Field(description="the folder to publish in")
+    files: Annotated[Count, Field(le=10_000)] = Field(1, description="Parquet files of each release")
+    private: Path_ | None = Field(None, description="where a run keeps its work, and bad lines; <path>.private where omitted")
 
 
 class Config(Strict):
     """The whole config."""
 
-    version: Literal["1"]
-    dataset: Name
+    version: Literal["1"] = Field(description="of the config's form")
+    dataset: Name = Field(description="whose budget this spends")
     events: Events
     budget: Budget
-    releases: Annotated[tuple[Release, ...], Field(min_length=1)]
+    releases: Annotated[tuple[Release, ...], Field(min_length=1)] = Field(description="the output tables")
     output: Output
 
     @field_validator("version", mode="before")
@@ -187,8 +49,25 @@ class Config(Strict):
         names = [release.name for release in self.releases]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two releases are called {name!r}; rename one")
+                raise ValueError(f"releases: two are called {name!r}; rename one")
+        for number, release in enumerate(self.releases):
+            self._check_bounds(release, f"releases[{number}]")
         return self
+
+    def _check_bounds(self, release: Release, where: str) -> None:
+        """A unit that is so many rows has its bounds by itself; any other must be given them."""
+        if self.events.privacy_unit.rows is None:
+            if release.bounds is None:
+                raise ValueError(f"{where}.bounds: is missing; add bounds: {{keys_per_unit: .., rows_per_key: ..}}")
+            return
+        rows = f"privacy_unit is {{rows: {self.events.privacy_unit.rows}}}"
+        if release.bounds is not None:
+            raise ValueError(f"{where}.bounds: is not needed where {rows}; remove it")
+        if release.select is not None and "cap" in release.select.model_fields_set:
+            raise ValueError(f"{where}.select.cap: is not needed where {rows}; remove it")
+        for place, metric in enumerate(release.metrics):
+            if getattr(metric, "count", None) == "units":
+                raise ValueError(f"{where}.metrics[{place}].count: units are rows where {rows}; write count: events")
 
     @property
     def private_path(self) -> str:

@@ -63,4 +63,4 @@ def _sentence(error: ErrorDetails, known: Iterable[str]) -> str:
             message = f"{value!r} {message}"
     else:
         message = error["msg"]
-    return f"{where or 'config'}: {message}"
+    return f"{where}: {message}" if where else message

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.config import Events, column_type
+from pipelines.events_config import Events, column_type
 from privacy.tallies import MOST_EVENTS
 from transforms.errors import ConfigError, InputError
 from transforms.file_state import FileState
@@ -84,9 +84,11 @@ def read_footers(
     """
     schema: pa.Schema | None = None
     parts: list[FilePart] = []
+    unknown = set(text.types)
     for path in paths:
         state = FileState.of(path)
         found, sizes = _read_footer(path, needed, text)
+        unknown.difference_update(text.types if is_json(path) else found.names)
         for column, where in needed.items():
             if found.names.count(column) != 1:
                 which = "has several columns" if column in found.names else "has no column"
@@ -113,6 +115,8 @@ def read_footers(
             parts.append(FilePart(path, state, None, state.size // _TEXT_ROW_BYTES))
         else:
             parts += [FilePart(path, state, groups, sum(sizes[number] for number in groups)) for groups in _cut(sizes)]
+    if unknown:
+        raise ConfigError(f"events.types.{min(unknown)}: no file has this column; correct its name or remove it")
     assert schema is not None
     exact = sum(part.rows for part in parts if part.row_groups is not None)
     text_bytes = sum(part.state.size for part in parts if part.row_groups is None)

@@ -1,11 +1,14 @@
 """From the config's file names to what the steps need: parts of files, typed columns, conditions. Reads footers only."""
 
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from pipelines.config import ConditionConfig, Config, PeriodConfig
+from pipelines.config import Config
+from pipelines.events_config import ConditionConfig, Events, PeriodConfig, Retain, Window
 from pipelines.files import find_files, read_footers, text_format
 from privacy.metrics.base import Metric
 from privacy.plan import Plan, ReleasePlan
@@ -13,6 +16,7 @@ from transforms.columns import is_number, key_type
 from transforms.conditions import Condition
 from transforms.errors import ConfigError, InputError
 from transforms.file_state import FileState
+from transforms.normalise import normalise
 from transforms.public_keys import PublicKeys
 from transforms.read_events import (
     EventsPlan,
@@ -54,9 +58,9 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
     schema, parts = read_footers(paths, text_format(config.events), needed, made)
     types = {name: plain_type(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
     states: dict[str, FileState] = {}
-    for lookup in config.events.lookups:
-        states[lookup.file] = _state(lookup.file)
-        types |= _lookup_types(lookup.file, lookup.by, lookup.columns, types)
+    for item in config.events.lookups:
+        states[item.file] = _state(item.file)
+        types |= _lookup_types(Lookup(item.file, item.by, item.columns), config.events, types)
     for name, period in config.events.derive.items():
         types[name] = _period_type(name, period, types, parts)
     values = {metric.column: f"releases[{r}].metrics[{m}]" for r, m, metric in _metrics(config) if metric.column}
@@ -64,25 +68,23 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
         if not is_number(types[column]):
             cure = _declare(column, types[column], "float64", parts) or "name a column of numbers"
             raise InputError(f"{where}: column {column!r} is {types[column]}, not a number; {cure}")
-    keep = dict.fromkeys([*config.events.privacy_unit, *(c for r in config.releases for c in r.keys.columns), *values])
+    _check_forms(config.events, types)
+    unit = config.events.privacy_unit.columns
+    keep = dict.fromkeys([*unit, *(c for r in config.releases for c in r.keys.columns), *values])
     return Inputs(
         parts=parts,
         events=EventsPlan(
             schema=schema,
             lookups=tuple(Lookup(item.file, item.by, item.columns, states[item.file]) for item in config.events.lookups),
             periods=tuple(Period(name, item.truncate, item.to, item.timezone) for name, item in config.events.derive.items()),
-            conditions=tuple(
-                _condition(item, types[item.column], f"events.where[{number}]") for number, item in enumerate(config.events.where)
-            ),
+            conditions=_conditions(config.events, types, parts),
             keep=tuple(keep),
             text=text_format(config.events),
             refuse_bad=config.events.bad_rows == "refuse",
+            forms=config.events.normalise,
         ),
-        unit=UnitInput(
-            columns=config.events.privacy_unit,
-            types=tuple(_key_type(c, types[c], "events.privacy_unit") for c in config.events.privacy_unit),
-        ),
-        releases=tuple(_release_input(item, number, types) for number, item in enumerate(plan.releases)),
+        unit=UnitInput(columns=unit, types=tuple(_key_type(column, types[column], "events.privacy_unit") for column in unit)),
+        releases=tuple(_release_input(item, number, config.events, types) for number, item in enumerate(plan.releases)),
         value_types={column: types[column] for column in values},
     )
 
@@ -97,10 +99,11 @@ def _needed(config: Config) -> dict[str, str]:
     """The columns that must be in the event files, and where the config names each first."""
     events = config.events
     made = set(events.derive) | {column for lookup in events.lookups for column in lookup.columns}
-    named = [(column, "events.privacy_unit") for column in events.privacy_unit]
-    named += [(lookup.by, f"events.lookups[{n}].by") for n, lookup in enumerate(events.lookups)]
+    named = [(column, "events.privacy_unit") for column in events.privacy_unit.columns]
+    named += [(column, f"events.lookups[{n}].by") for n, lookup in enumerate(events.lookups) for column in lookup.by]
     named += [(period.truncate, f"events.derive.{name}.truncate") for name, period in events.derive.items()]
     named += [(item.column, f"events.where[{n}].column") for n, item in enumerate(events.where)]
+    named += [(item.column, f"events.{name}.column") for name, item in _spans(events).items()]
     named += [(c, f"releases[{n}].keys.columns") for n, r in enumerate(config.releases) for c in r.keys.columns]
     named += [(m.column, f"releases[{n}].metrics[{i}]") for n, i, m in _metrics(config) if m.column]
     needed: dict[str, str] = {}
@@ -110,12 +113,30 @@ def _needed(config: Config) -> dict[str, str]:
     return needed
 
 
-def _lookup_types(file: str, by: str, columns: Sequence[str], types: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    table = read_lookup(Lookup(file, by, tuple(columns)))
-    key = plain_type(table.schema.field(by).type)
-    if key != types[by] and not (pa.types.is_integer(key) and pa.types.is_integer(types[by])):
-        raise InputError(f"{file}: column {by!r} is {key}, but {types[by]} in the events; write both with the same type")
-    return {column: plain_type(table.schema.field(column).type) for column in columns}
+def _spans(events: Events) -> dict[str, Retain | Window]:
+    """The parts of the config that say which days are used, by name."""
+    spans = {"retain": events.retain, "window": events.window}
+    return {name: span for name, span in spans.items() if span is not None}
+
+
+def _lookup_types(lookup: Lookup, events: Events, types: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
+    table = read_lookup(lookup, events.normalise)
+    for by in lookup.by:
+        key = table.schema.field(by).type
+        if key != types[by] and not (pa.types.is_integer(key) and pa.types.is_integer(types[by])):
+            raise InputError(
+                f"{lookup.file}: column {by!r} is {key}, but {types[by]} in the events; write both with the same type"
+            )
+    return {column: table.schema.field(column).type for column in lookup.columns}
+
+
+def _check_forms(events: Events, types: Mapping[str, pa.DataType]) -> None:
+    for column in events.normalise:
+        where = f"events.normalise.{column}"
+        if column not in types:
+            raise ConfigError(f"{where}: no part of the config uses this column; remove it or correct its name")
+        if not pa.types.is_string(types[column]):
+            raise ConfigError(f"{where}: column {column!r} is {types[column]}, not text; remove it")
 
 
 def _period_type(name: str, period: PeriodConfig, types: Mapping[str, pa.DataType], parts: Sequence[FilePart]) -> pa.DataType:
@@ -154,11 +175,44 @@ def _state(path: str) -> FileState:
         raise InputError(f"{path}: names no file; correct the path") from None
 
 
-def _condition(item: ConditionConfig, kind: pa.DataType, where: str) -> Condition:
+def _conditions(events: Events, types: Mapping[str, pa.DataType], parts: Sequence[FilePart]) -> tuple[Condition, ...]:
+    """What must hold for an event to stay: the window, the retention, then the config's own conditions."""
+    found = []
+    if events.window is not None:
+        column, kind = events.window.column, types[events.window.column]
+        if not pa.types.is_date(kind):
+            cure = "derive its day and name that" if pa.types.is_timestamp(kind) else "name a column of dates"
+            raise InputError(f"events.window: column {column!r} is {kind}, not a date; {cure}")
+        found += [
+            _since(column, events.window.first, kind, "UTC"),
+            Condition(column, "<=", _day(events.window.last, kind, "UTC")),
+        ]
+    if events.retain is not None:
+        column, kind = events.retain.column, types[events.retain.column]
+        if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+            cure = _declare(column, kind, "timestamp", parts) or "name a column of timestamps"
+            raise InputError(f"events.retain: column {column!r} is {kind}, not a timestamp; {cure}")
+        found.append(_since(column, events.retain.first, kind, events.retain.timezone))
+    where = [_condition(item, types[item.column], events, f"events.where[{number}]") for number, item in enumerate(events.where)]
+    return (*found, *where)
+
+
+def _since(column: str, day: datetime.date, kind: pa.DataType, timezone: str) -> Condition:
+    return Condition(column, ">=", _day(day, kind, timezone))
+
+
+def _day(day: datetime.date, kind: pa.DataType, timezone: str) -> pa.Array:
+    """The beginning of a day as a value of a column's type; in a time zone where the type has one."""
+    zone = ZoneInfo(timezone) if pa.types.is_timestamp(kind) and kind.tz is not None else None
+    return pa.array([day if pa.types.is_date(kind) else datetime.datetime(day.year, day.month, day.day, tzinfo=zone)], kind)
+
+
+def _condition(item: ConditionConfig, kind: pa.DataType, events: Events, where: str) -> Condition:
     if item.value is None:
         return Condition(item.column, item.op, pa.nulls(0, kind))
     texts = [item.value] if isinstance(item.value, str) else list(item.value)
-    return Condition(item.column, item.op, _typed(texts, kind, f"{where}.value"))
+    values = _typed(texts, kind, f"{where}.value")
+    return Condition(item.column, item.op, normalise(values, events.normalise.get(item.column, ())))
 
 
 def _typed(texts: Sequence[str], kind: pa.DataType, where: str) -> pa.Array:
@@ -172,10 +226,11 @@ def _typed(texts: Sequence[str], kind: pa.DataType, where: str) -> pa.Array:
         raise ConfigError(f"{where}: {shown!r} cannot be read as {kind}, the column's type; {cure}") from None
 
 
-def _release_input(plan: ReleasePlan, number: int, types: Mapping[str, pa.DataType]) -> ReleaseInput:
+def _release_input(plan: ReleasePlan, number: int, events: Events, types: Mapping[str, pa.DataType]) -> ReleaseInput:
     keys = plan.release.keys
     where = f"releases[{number}].keys"
     kinds = tuple(_key_type(column, types[column], f"{where}.columns") for column in keys.columns)
+    null_keys = events.nulls.key == "keep"
     public = None
     if keys.public:
         values = None
@@ -184,6 +239,8 @@ def _release_input(plan: ReleasePlan, number: int, types: Mapping[str, pa.DataTy
                 _typed(keys.values[column], kind, f"{where}.values.{column}")
                 for column, kind in zip(keys.columns, kinds, strict=True)
             )
-        public = PublicKeys(keys.columns, kinds, values, keys.file, _state(keys.file) if keys.file else None)
+        state = _state(keys.file) if keys.file else None
+        public = PublicKeys(keys.columns, kinds, values, keys.file, state, null_keys, events.normalise)
         public.load()
-    return ReleaseInput(plan=plan, number=number, key_types=kinds, public=public)
+    zero_values = events.nulls.value == "zero"
+    return ReleaseInput(plan=plan, number=number, key_types=kinds, public=public, null_keys=null_keys, zero_values=zero_values)

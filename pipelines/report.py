@@ -24,7 +24,7 @@ def print_plan(console: Console, config: Config, plan: Plan, name: str) -> None:
         for stage in release.stages:
             table.add_row(stage.name, f"{stage.share:.1%}", *_cells(stage))
         console.print(table)
-        note = units_note(release)
+        note = units_note(plan, release)
         if note:
             console.print(note)
     console.print(

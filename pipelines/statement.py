@@ -29,7 +29,7 @@ def _stage_json(stage: Stage, release: ReleasePlan) -> dict[str, Any]:
         "interval_95": QUANTILE * stage.deviation,
     }
     if isinstance(stage, SelectionStage):
-        keys = release.release.bounds.keys_per_unit
+        keys = release.bounds.keys_per_unit
         described |= {
             "threshold": stage.threshold * stage.grid.step,
             "delta": stage.delta,
@@ -42,27 +42,58 @@ def _stage_json(stage: Stage, release: ReleasePlan) -> dict[str, Any]:
 
 def protected(config: Config) -> str:
     """Who is protected, and who is not."""
-    unit = " and ".join(config.events.privacy_unit)
-    each = f"each value of {unit}" if len(config.events.privacy_unit) == 1 else f"each combination of {unit}"
+    unit = config.events.privacy_unit
+    if unit.rows is not None:
+        return (
+            f"Protected are any {unit.rows} rows, whoever they are of. Not protected as a whole is somebody with more: with n "
+            f"times as many rows, n times less."
+        )
+    periods = [column for column in unit.columns if column in config.events.derive]
+    others = [column for column in unit.columns if column not in periods]
+    named = " and ".join(others or unit.columns)
+    left_out = f"Events without {' or '.join(unit.columns)} are left out."
+    if not periods or not others:
+        each = f"each value of {named}" if len(unit.columns) == 1 else f"each combination of {named}"
+        return (
+            f"Protected is {each}, with all of its events together. {left_out} A person who stands behind several values is "
+            f"protected less."
+        )
+    zones = ", ".join(dict.fromkeys(config.events.derive[period].timezone for period in periods))
+    spans = " and each ".join(periods)
     return (
-        f"Protected is {each}, with all of its events together. Events without {unit} are left out. A person who stands "
-        f"behind several values is protected less."
+        f"Protected is each {named} in each {spans} ({zones}), with all of its events in that {periods[0]} together. Not "
+        f"protected as a whole is a {named} with events in many: in n of them, n times less. {left_out} A person who stands "
+        f"behind several values of {named} is protected less."
     )
+
+
+def neighbours(config: Config) -> str:
+    """What one input of two neighbours has more than the other."""
+    unit = config.events.privacy_unit
+    return f"any {unit.rows} rows" if unit.rows is not None else f"all events of one {' and '.join(unit.columns)}"
 
 
 def guarantee(config: Config) -> str:
     """The guarantee in one sentence."""
-    unit = " and ".join(config.events.privacy_unit)
     return (
         f"Everything that this run publishes is, taken together, ({config.budget.epsilon:g}, {config.budget.delta:g})-"
-        f"differentially private with respect to adding or removing all events of one {unit}."
+        f"differentially private with respect to adding or removing {neighbours(config)}."
     )
 
 
-NULLS = (
-    "An event is left out where the privacy unit is null or empty, and from a release where one of its key columns is null. "
-    "A value that is null, NaN or infinite is left out of the metrics of its column only."
-)
+def nulls(config: Config) -> str:
+    """What becomes of nulls."""
+    chosen = config.events.nulls
+    unit = "" if config.events.privacy_unit.rows else "An event is left out where the privacy unit is null or empty. "
+    key = (
+        "Null is a key like any other. "
+        if chosen.key == "keep"
+        else "An event is left out of a release where one of its key columns is null. "
+    )
+    value = "counts as 0, cut to the clip." if chosen.value == "zero" else "is left out of the metrics of its column only."
+    return f"{unit}{key}A value that is null, NaN or infinite {value}"
+
+
 INTERVALS = (
     "Columns _low and _high hold the 95% interval of the noise around the bounded value. What the bounds and the clips cut "
     "off is not in it."
@@ -79,8 +110,8 @@ def statement(config: Config, run: str, plan: Plan, versions: dict[str, str]) ->
         "protected": protected(config),
         "epsilon": config.budget.epsilon,
         "delta": config.budget.delta,
-        "neighbours": "add or remove all events of one privacy unit",
-        "nulls": NULLS,
+        "neighbours": f"add or remove {neighbours(config)}",
+        "nulls": nulls(config),
         "intervals": INTERVALS,
         "plan": plan_json(plan),
         "config": config.resolved(),
@@ -89,13 +120,16 @@ def statement(config: Config, run: str, plan: Plan, versions: dict[str, str]) ->
     }
 
 
-def units_note(release: ReleasePlan) -> str | None:
+def units_note(plan: Plan, release: ReleasePlan) -> str | None:
     """How many units a key needs to appear. None where keys are public."""
     if release.selection is None:
         return None
-    keys = release.release.bounds.keys_per_unit
+    keys = release.bounds.keys_per_unit
     half, most = (release.selection.units_needed(probability, keys) for probability in (0.5, 0.95))
+    units = "units" if plan.rows is None else "events"
+    each = f", if those have {keys} keys each" if plan.rows is None else ""
+    alone = "of a single unit" if plan.rows is None else f"that only {plan.rows} rows have"
     return (
-        f"A key appears with 50% probability where it has {half:,.0f} units, with 95% where it has {most:,.0f}, "
-        f"if those have {keys} keys each; no key of a single unit appears, but with probability {release.selection.delta:.1g}."
+        f"A key appears with 50% probability where it has {half:,.0f} {units}, with 95% where it has {most:,.0f}{each}; "
+        f"no key {alone} appears, but with probability {release.selection.delta:.1g}."
     )

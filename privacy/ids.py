@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
@@ -13,6 +14,8 @@ Words = NDArray[np.uint64]
 
 SECRET_BYTES = 16
 _FIRST_BLOCK = 12
+_NULL = np.uint64((1 << 32) - 1) << np.uint64(32)
+"""In the place of the length; no value is that long."""
 _BLOCK = 16
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 
@@ -36,7 +39,8 @@ def make_ids(columns: Sequence[pa.Array], secret: bytes, domain: int) -> Ids:
     """The ids of the tuples in these columns.
 
     Args:
-        columns: at least one, of equal length, without nulls, each a string (32-bit offsets), decimal128 or int64 array.
+        columns: at least one, of equal length, each a string (32-bit offsets), decimal128 or int64 array. Null is a value of
+            its own.
         secret: of `new_secret`.
         domain: ids of different domains have nothing to do with one another. In 0..2^64 - 1.
 
@@ -45,7 +49,7 @@ def make_ids(columns: Sequence[pa.Array], secret: bytes, domain: int) -> Ids:
     Guarantee: equal tuples have equal ids; among tuples of together 2^40 blocks, two have the same with probability below
         2^-48 over the secret, as long as AES-128 cannot be told from a random permutation.
     Source: Bellare, Kilian and Rogaway 2000, The Security of the Cipher Block Chaining Message Authentication Code; the
-        length comes first, which makes the encoding prefix-free. docs/guarantee.md, "Ids".
+        length, or that there is none, comes first, which makes the encoding prefix-free. docs/guarantee.md, "Ids".
     """
     rows = len(columns[0])
     cipher = Cipher(algorithms.AES(secret), modes.ECB()).encryptor()  # ECB of one block is the block cipher itself
@@ -69,21 +73,35 @@ def _encrypt(cipher: CipherContext, high: Words, low: Words) -> tuple[Words, Wor
 
 def _blocks(column: pa.Array) -> Iterator[tuple[NDArray[np.int64] | None, Words, Words]]:
     """The blocks of a column's values, one after the other; and for which rows, None for all."""
+    if pa.types.is_string(column.type):
+        yield from _string_blocks(column)
+        return
+    given = pc.is_valid(column).to_numpy(zero_copy_only=False) if column.null_count else None
     if pa.types.is_decimal128(column.type):
         words = np.frombuffer(column.buffers()[1], np.uint64)[2 * column.offset :][: 2 * len(column)].reshape(-1, 2)
-        length = np.uint64(16 << 32)
-        yield None, words[:, 0].copy(), np.full(len(column), length)
-        yield None, words[:, 1].copy(), np.full(len(column), length)
-    elif pa.types.is_string(column.type):
-        yield from _string_blocks(column)
+        for place in (0, 1):
+            yield None, *_fixed_block(words[:, place].copy(), 16, given)
     else:
-        values = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False).view(np.uint64)
-        yield None, values, np.full(len(column), np.uint64(8 << 32))
+        values = column.fill_null(0) if column.null_count else column
+        yield None, *_fixed_block(values.to_numpy(zero_copy_only=False).astype(np.int64, copy=False).view(np.uint64), 8, given)
+
+
+def _fixed_block(values: Words, size: int, given: NDArray[np.bool_] | None) -> tuple[Words, Words]:
+    """One word of values of a fixed size, and the length; nulls are zeros with a length of their own."""
+    length = np.uint64(size << 32)
+    if given is None:
+        return values, np.full(len(values), length)
+    return np.where(given, values, np.uint64(0)), np.where(given, length, _NULL)
 
 
 def _string_blocks(column: pa.Array) -> Iterator[tuple[NDArray[np.int64] | None, Words, Words]]:
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1].astype(np.int64)
     starts, lengths = offsets[:-1], np.diff(offsets)
+    given = None
+    if column.null_count:
+        given = pc.is_valid(column).to_numpy(zero_copy_only=False)
+        lengths = np.where(given, lengths, 0)
+    sizes = lengths.astype(np.uint64) << np.uint64(32)
     data = column.buffers()[2]
     text = np.zeros(int(offsets[-1]) + 3 * _BLOCK, np.uint8)
     if data is not None:
@@ -91,7 +109,7 @@ def _string_blocks(column: pa.Array) -> Iterator[tuple[NDArray[np.int64] | None,
     yield (
         None,
         _words(text, starts, lengths),
-        _words(text, starts + 8, np.minimum(lengths - 8, 4)) | lengths.astype(np.uint64) << np.uint64(32),
+        _words(text, starts + 8, np.minimum(lengths - 8, 4)) | (sizes if given is None else np.where(given, sizes, _NULL)),
     )
     done = _FIRST_BLOCK
     while (which := np.flatnonzero(lengths > done)).size:

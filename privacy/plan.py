@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from privacy.gaussian import COLLISION, largest_mu, tail_quantile
 from privacy.grid import Grid, Ints
-from privacy.metrics.base import Metric
+from privacy.metrics.base import Bounds, Metric
 from privacy.release import Budget, Release
-from privacy.selection import GRID, NORM, selection_weights, threshold
+from privacy.selection import GRID, NORM, row_weights, selection_weights, threshold
 from privacy.tallies import Tally
 from privacy.vectors import Vector
 
@@ -54,7 +54,11 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionStage(Stage):
-    """The selection of private keys: weight per key, at most `cap` keys of a unit, kept from `threshold` steps on."""
+    """The selection of private keys: weight per key, at most `cap` keys of a unit, kept from `threshold` steps on.
+
+    Attributes:
+        weights: of a unit in each of its d keys, for d in 0..cap. int64, (cap + 1,), steps.
+    """
 
     cap: int
     delta: float
@@ -85,6 +89,7 @@ class ReleasePlan:
     """A release's stages; `selection` is None where the keys are public."""
 
     release: Release
+    bounds: Bounds
     selection: SelectionStage | None
     metrics: tuple[MetricPlan, ...]
 
@@ -120,6 +125,7 @@ class Plan:
     mu: float
     delta_selection: float
     releases: tuple[ReleasePlan, ...]
+    rows: int | None
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -138,14 +144,18 @@ class _Draft:
     vector: Vector | None = None
 
 
-def make_plan(budget: Budget, releases: Sequence[Release]) -> Plan:
+def make_plan(budget: Budget, releases: Sequence[Release], rows: int | None = None) -> Plan:
     """Splits the budget over the stages by their shares, and calibrates their noise. Pure; never looks at data.
+
+    Args:
+        releases: with bounds, or without where `rows` is given.
+        rows: any so many rows are the privacy unit; otherwise None.
 
     Raises:
         PlanError: delta is too small for any noise to keep it, or there are too many stages.
     """
     total = sum(release.share for release in releases)
-    drafts = [_drafts(release, release.share / total) for release in releases]
+    drafts = [_drafts(release, _bounds(release, rows), release.share / total) for release in releases]
     stages = [draft for parts in drafts for draft in parts]
     if len(stages) > MOST_STAGES:
         raise PlanError(f"releases: need {len(stages)} stages, more than {MOST_STAGES}; release less at once")
@@ -161,17 +171,27 @@ def make_plan(budget: Budget, releases: Sequence[Release]) -> Plan:
         mu=mu,
         delta_selection=delta_selection,
         releases=tuple(
-            _release_plan(release, parts, mu, delta_selection / (select_total or 1.0))
+            _release_plan(release, _bounds(release, rows), rows, parts, mu, delta_selection / (select_total or 1.0))
             for release, parts in zip(releases, drafts, strict=True)
         ),
+        rows=rows,
     )
 
 
-def _drafts(release: Release, fraction: float) -> list[_Draft]:
+def _bounds(release: Release, rows: int | None) -> Bounds:
+    """The release's bounds; k rows together add at most what one unit with one key of k rows may."""
+    if rows is not None:
+        return Bounds(keys_per_unit=1, rows_per_key=rows)
+    if release.bounds is None:
+        raise PlanError(f"releases: {release.name} has no bounds; add them")
+    return release.bounds
+
+
+def _drafts(release: Release, bounds: Bounds, fraction: float) -> list[_Draft]:
     """The stages of a release that has this fraction of the budget: its selection, if any, then the metrics' parts."""
     drafts = [_Draft("select", release.selection.share, GRID, NORM)] if release.selection else []
     for metric in release.metrics:
-        for part in metric.parts(release.bounds):
+        for part in metric.parts(bounds):
             name = f"{metric.name}.{part.label}" if part.label else metric.name
             share = metric.share * part.weight
             drafts.append(_Draft(name, share, part.vector.grid, part.vector.norm, metric, part.vector))
@@ -179,14 +199,16 @@ def _drafts(release: Release, fraction: float) -> list[_Draft]:
     return [replace(draft, share=draft.share / total * fraction) for draft in drafts]
 
 
-def _release_plan(release: Release, drafts: list[_Draft], mu: float, delta_per_share: float) -> ReleasePlan:
+def _release_plan(
+    release: Release, bounds: Bounds, rows: int | None, drafts: list[_Draft], mu: float, delta_per_share: float
+) -> ReleasePlan:
     selection = None
     stages: dict[str, list[VectorStage]] = {metric.name: [] for metric in release.metrics}
     for draft in drafts:
         # Rounded up, so that the float arithmetic of this line costs nobody's privacy.
         scale = draft.norm / math.sqrt(draft.share) / mu * (1 + 1e-12)
         if release.selection is not None and draft.metric is None:
-            selection = _selection(release.selection.cap, draft, scale, delta_per_share * draft.share)
+            selection = _selection(release.selection.cap, rows, draft, scale, delta_per_share * draft.share)
         elif draft.metric is not None and draft.vector is not None:
             stage = VectorStage(
                 name=draft.name,
@@ -198,19 +220,22 @@ def _release_plan(release: Release, drafts: list[_Draft], mu: float, delta_per_s
             )
             stages[draft.metric.name].append(stage)
     metrics = tuple(MetricPlan(metric=metric, stages=tuple(stages[metric.name])) for metric in release.metrics)
-    return ReleasePlan(release=release, selection=selection, metrics=metrics)
+    return ReleasePlan(release=release, bounds=bounds, selection=selection, metrics=metrics)
 
 
-def _selection(cap: int, draft: _Draft, scale: float, delta: float) -> SelectionStage:
-    weights = selection_weights(cap)
+def _selection(cap: int, rows: int | None, draft: _Draft, scale: float, delta: float) -> SelectionStage:
+    if rows is None:
+        weights = most = selection_weights(cap)
+    else:
+        weights, most = row_weights(rows)
     return SelectionStage(
         name=draft.name,
         share=draft.share,
         grid=draft.grid,
         norm=draft.norm,
         scale=scale,
-        cap=cap,
+        cap=len(weights) - 1,
         delta=delta,
-        threshold=threshold(weights, scale, delta),
+        threshold=threshold(most, scale, delta),
         weights=weights,
     )

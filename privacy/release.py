@@ -15,23 +15,29 @@ PARTITION = "run"
 class Budget(Strict):
     """What the whole run may spend."""
 
-    epsilon: Annotated[Number, Field(gt=0, allow_inf_nan=False)]
-    delta: Annotated[Number, Field(gt=0, lt=1, allow_inf_nan=False)]
+    epsilon: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = Field(description="smaller is more private and less accurate")
+    delta: Annotated[Number, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        description="how improbable it is that epsilon fails; well below 1 / number of units"
+    )
 
 
 class Select(Strict):
     """How private keys are selected: the share of the budget, and the cap on the keys of one unit that are looked at."""
 
-    share: Share = 1.0
-    cap: Annotated[Count, Field(le=MOST_KEYS)] = 1024
+    share: Share = Field(1.0, description="weight of the selection within the release")
+    cap: Annotated[Count, Field(le=MOST_KEYS)] = Field(1024, description="keys of one unit that are looked at")
 
 
 class Keys(Strict):
     """The key columns. Private keys are selected by DP; with `values` or `from`, exactly the listed ones are published."""
 
-    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
-    values: dict[Column, Annotated[tuple[str, ...], Field(min_length=1)]] | None = None
-    file: Annotated[str | None, Field(alias="from", min_length=1)] = None
+    columns: Annotated[tuple[Column, ...], Field(min_length=1)] = Field(description="one row is published per value of these")
+    values: dict[Column, Annotated[tuple[str, ...], Field(min_length=1)]] | None = Field(
+        None, description="public keys: exactly all combinations of these are published"
+    )
+    file: Annotated[str | None, Field(alias="from", min_length=1)] = Field(
+        None, description="public keys: exactly the rows of this Parquet file are published"
+    )
 
     @property
     def public(self) -> bool:
@@ -55,12 +61,12 @@ class Keys(Strict):
 class Release(Strict):
     """One output table."""
 
-    name: Name
-    share: Share = 1.0
+    name: Name = Field(description="of the published table")
+    share: Share = Field(1.0, description="weight among the releases")
     keys: Keys
-    bounds: Bounds
+    bounds: Bounds | None = None
     select: Select | None = None
-    metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)] = Field(description="the published columns")
 
     @property
     def selection(self) -> Select | None:

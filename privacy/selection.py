@@ -25,11 +25,26 @@ def selection_weights(cap: int) -> Ints:
     return weights_by_keys(NORM, NORM, cap)
 
 
+def row_weights(rows: int) -> tuple[Ints, Ints]:
+    """Where any `rows` rows are protected: the weight of a row in its key, and what that comes to.
+
+    Returns:
+        [0, the weight of one row]; and the largest weight in each of d keys that `rows` rows alone have, for d in 0..rows:
+        each of the other keys takes one row at least. int64, (2,) and (rows + 1,), steps.
+
+    Source: docs/guarantee.md, "Rows".
+    """
+    weight = NORM // rows
+    most = weight * np.arange(rows + 1, 0, -1, dtype=np.int64)
+    most[0] = 0
+    return np.array([0, weight]), most
+
+
 def threshold(weights: Ints, scale: float, delta: float) -> int:
     """The noisy weight, in steps, that a key must reach.
 
     Args:
-        weights: of `selection_weights`.
+        weights: the largest weight in each of d keys that one unit alone has, from d = 0.
         scale: standard deviation of the noise, in steps.
         delta: of this selection, in (0, 1).
 

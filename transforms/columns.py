@@ -46,7 +46,7 @@ def as_key(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def as_id_words(column: pa.Array) -> pa.Array:
-    """A column in its published type, without nulls, as `make_ids` takes it."""
+    """A column in its published type, as `make_ids` takes it."""
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_decimal128(kind) or kind == pa.int64():
         return column
@@ -59,12 +59,17 @@ def as_id_words(column: pa.Array) -> pa.Array:
     return column.cast(pa.int64())
 
 
-def usable_values(column: pa.Array) -> tuple[Floats, NDArray[np.bool_]]:
-    """The values as float64, shape (n,), and which of them are neither null nor NaN nor infinite."""
+def usable_values(column: pa.Array, *, zero: bool = False) -> tuple[Floats, NDArray[np.bool_]]:
+    """The values as float64, shape (n,), and which of them are usable: neither null nor NaN nor infinite.
+
+    Args:
+        zero: whether those that are not become 0, which is usable.
+    """
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     values = pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False)
-    return values, np.isfinite(values)
+    usable = np.isfinite(values)
+    return (np.where(usable, values, 0.0), np.ones_like(usable)) if zero else (values, usable)
 
 
 def one_batch(table: pa.Table) -> pa.RecordBatch:
@@ -79,3 +84,26 @@ def is_given(column: pa.Array) -> pa.Array:
     if pa.types.is_string(column.type):
         given = pc.and_(given, pc.fill_null(pc.not_equal(column, ""), False))
     return given
+
+
+def decodable(texts: pa.Array) -> NDArray[np.bool_]:
+    """Which binary values are UTF-8. bool, shape (n,). Looks for the bad ones by halves, since good ones are the rule."""
+    found = np.ones(len(texts), np.bool_)
+    ranges = [(0, len(texts))]
+    while ranges:
+        start, stop = ranges.pop()
+        try:
+            texts.slice(start, stop - start).cast(pa.string())
+        except pa.ArrowInvalid:
+            if stop - start == 1:
+                found[start] = False
+            else:
+                middle = (start + stop) // 2
+                ranges += [(start, middle), (middle, stop)]
+    return found
+
+
+def readable_texts(column: pa.Array) -> pa.Array:
+    """Strings; those that are no UTF-8, which Parquet files may hold, are null."""
+    readable = decodable(column.cast(pa.binary()))
+    return column if readable.all() else pc.if_else(pa.array(readable), column, pa.scalar(None, pa.string()))

@@ -1,7 +1,8 @@
 """Public keys: listed in the config or in a file, published with and without data."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -9,24 +10,36 @@ import pyarrow.parquet as pq
 
 from transforms.errors import InputError
 from transforms.file_state import FileState
+from transforms.normalise import normalise
 
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """Either every combination of `values` (in their published types), or the rows of a file's columns."""
+    """Either every combination of `values` (in their published types), or the rows of a file's columns.
+
+    Attributes:
+        nulls: whether a null in the file is a key like others.
+        forms: of columns of text, as `normalise` takes them.
+    """
 
     columns: tuple[str, ...]
     types: tuple[pa.DataType, ...]
     values: tuple[pa.Array, ...] | None
     file: str | None
     state: FileState | None = None
+    nulls: bool = False
+    forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def load(self) -> list[pa.Array]:
-        """The key columns, in their published types, without nulls.
+        """The key columns, in their published types and in the events' forms.
 
         Raises:
-            InputError: the file cannot be read, or lists no key.
+            InputError: the file cannot be read, lists no key, or a null where null is no key.
         """
+        listed = self._listed()
+        return [normalise(column, self.forms.get(name, ())) for name, column in zip(self.columns, listed, strict=True)]
+
+    def _listed(self) -> list[pa.Array]:
         if self.values is not None:
             sizes = [len(listed) for listed in self.values]
             rows = np.unravel_index(np.arange(math.prod(sizes)), sizes)
@@ -41,6 +54,8 @@ class PublicKeys:
             ) from None
         if self.state is not None and self.file is not None:
             self.state.check(self.file)
-        if table.num_rows == 0 or any(column.null_count for column in columns):
-            raise InputError(f"{self.file}: lists no key, or a null; list at least one key and no nulls")
+        if table.num_rows == 0:
+            raise InputError(f"{self.file}: lists no key; list at least one")
+        if not self.nulls and any(column.null_count for column in columns):
+            raise InputError(f"{self.file}: lists a null; list none, or write events.nulls: {{key: keep}}")
         return columns

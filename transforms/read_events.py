@@ -14,6 +14,7 @@ from transforms.columns import as_key, one_batch
 from transforms.conditions import Condition, fulfils
 from transforms.errors import InputError
 from transforms.file_state import FileState
+from transforms.normalise import normalise
 from transforms.quarantine import set_aside
 from transforms.text_events import TextBatch, TextFormat, read_text
 from transforms.work_folder import WorkFolder, guarded
@@ -43,10 +44,10 @@ class FilePart:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A left join with a small public table: `columns` of the row of `file` whose `by` is the event's."""
+    """A left join with a small public table: `columns` of the row of `file` whose columns `by` are the event's."""
 
     file: str
-    by: str
+    by: tuple[str, ...]
     columns: tuple[str, ...]
     state: FileState | None = None
 
@@ -63,9 +64,10 @@ class Period:
 
 @dataclass(frozen=True)
 class EventsPlan:
-    """What is read from each file, and what becomes of it, in this order: lookups, periods, conditions.
+    """What is read from each file, and what becomes of it, in this order: forms of texts, lookups, periods, conditions.
 
     Attributes:
+        forms: of columns of text, as `normalise` takes them; the tables of lookups get them too.
         refuse_bad: whether a line that cannot be read ends the run, outside of the guarantee, or goes to the quarantine.
     """
 
@@ -76,6 +78,7 @@ class EventsPlan:
     keep: tuple[str, ...]
     text: TextFormat = field(default_factory=TextFormat)
     refuse_bad: bool = False
+    forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class EventBatch(NamedTuple):
@@ -101,7 +104,7 @@ class ReadEvents(beam.PTransform[beam.PCollection[int], beam.PCollection[EventBa
 class _Read(beam.DoFn):
     def __init__(self, parts: Sequence[FilePart], plan: EventsPlan, folder: WorkFolder) -> None:
         self.parts, self.plan, self.folder = parts, plan, folder
-        self.tables: dict[str, pa.Table] = {}
+        self.tables: list[pa.Table] = []
 
     def setup(self) -> None:
         pa.set_cpu_count(1)
@@ -109,7 +112,7 @@ class _Read(beam.DoFn):
     @guarded
     def process(self, number: int) -> Iterator[EventBatch]:
         if not self.tables:
-            self.tables = {lookup.file: read_lookup(lookup) for lookup in self.plan.lookups}
+            self.tables = read_lookups(self.plan)
         position = 0
         for batch, bad in self._batches(number):
             if bad is not None and bad.num_rows:
@@ -174,38 +177,48 @@ def read_text_part(part: FilePart, schema: pa.Schema, text: TextFormat) -> Itera
     part.state.check(part.path)
 
 
-def read_lookup(lookup: Lookup) -> pa.Table:
-    """The columns of a lookup's table.
+def read_lookups(plan: EventsPlan) -> list[pa.Table]:
+    """The table of each lookup, as `read_lookup` reads it."""
+    return [read_lookup(lookup, plan.forms) for lookup in plan.lookups]
+
+
+def read_lookup(lookup: Lookup, forms: Mapping[str, tuple[str, ...]] | None = None) -> pa.Table:
+    """The columns of a lookup's table, in the forms of the events' columns of the same names.
 
     Raises:
         InputError: it cannot be read, a column is missing, or a key is there twice.
     """
     try:
         with pq.ParquetFile(lookup.file) as file:
-            missing = [name for name in (lookup.by, *lookup.columns) if name not in file.schema_arrow.names]
+            missing = [name for name in (*lookup.by, *lookup.columns) if name not in file.schema_arrow.names]
             if missing:
                 raise InputError(f"{lookup.file}: has no column {missing[0]!r}; correct the lookup")
-            table = file.read([lookup.by, *lookup.columns], use_threads=False)
+            table = file.read([*lookup.by, *lookup.columns], use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{lookup.file}: cannot be read as Parquet ({type(error).__name__}); replace the file") from None
     if lookup.state is not None:
         lookup.state.check(lookup.file)
-    table = pa.table({name: table[name].cast(plain_type(table[name].type)) for name in table.column_names})
-    table = table.filter(pc.is_valid(table[lookup.by])).combine_chunks()
+    table = pa.table({name: _formed(_chunk(table[name]), (forms or {}).get(name, ())) for name in table.column_names})
+    for name in lookup.by:
+        table = table.filter(pc.is_valid(table[name])).combine_chunks()
     for name in lookup.columns:
         if pa.types.is_string(table[name].type) and (pc.max(pc.binary_length(table[name])).as_py() or 0) > _LONGEST_LOOKUP:
             raise InputError(f"{lookup.file}: column {name!r} has a text of more than {_LONGEST_LOOKUP} bytes; shorten it")
-    if pc.count_distinct(table[lookup.by]).as_py() < table.num_rows:
-        raise InputError(f"{lookup.file}: column {lookup.by!r} has a value in two rows; a lookup needs each once")
+    if table.group_by(list(lookup.by), use_threads=False).aggregate([]).num_rows < table.num_rows:
+        named = f"column {lookup.by[0]!r} has" if len(lookup.by) == 1 else f"columns {', '.join(lookup.by)} have"
+        raise InputError(f"{lookup.file}: {named} a value in two rows; a lookup needs each once")
     return table
 
 
-def prepare_events(batch: pa.RecordBatch, plan: EventsPlan, tables: Mapping[str, pa.Table]) -> pa.RecordBatch:
-    """Joins, derives and filters a batch, and keeps the columns that releases need."""
-    columns = {name: _plain(batch[name]) for name in batch.schema.names}
-    for lookup in plan.lookups:
-        table = tables[lookup.file]
-        rows = _index_in(columns[lookup.by], table[lookup.by])
+def prepare_events(batch: pa.RecordBatch, plan: EventsPlan, tables: Sequence[pa.Table]) -> pa.RecordBatch:
+    """Normalises, joins, derives and filters a batch, and keeps the columns that releases need.
+
+    Args:
+        tables: of `read_lookups`.
+    """
+    columns = {name: _formed(batch[name], plan.forms.get(name, ())) for name in batch.schema.names}
+    for lookup, table in zip(plan.lookups, tables, strict=True):
+        rows = _rows_in([columns[name] for name in lookup.by], [table[name] for name in lookup.by])
         for name in lookup.columns:
             columns[name] = _chunk(table[name]).take(rows)
     for period in plan.periods:
@@ -216,6 +229,23 @@ def prepare_events(batch: pa.RecordBatch, plan: EventsPlan, tables: Mapping[str,
         kept = holds if kept is None else pc.and_(kept, holds)
     events = pa.RecordBatch.from_arrays([columns[name] for name in plan.keep], names=list(plan.keep))
     return events if kept is None else events.filter(kept)
+
+
+def _rows_in(values: Sequence[pa.Array], among: Sequence[pa.ChunkedArray]) -> pa.Array:
+    """In which row of `among` each tuple of values stands, null where in none."""
+    if len(values) == 1:
+        return _index_in(values[0], among[0])
+    # Both sides become numbers, one column after the other, and only as many as the table has tuples.
+    left, right = pa.nulls(len(values[0]), pa.int64()).fill_null(0), pa.nulls(len(among[0]), pa.int64()).fill_null(0)
+    for column, known in zip(values, among, strict=True):
+        distinct = pa.chunked_array([pc.unique(known)])
+        left, right = (
+            pc.add(pc.multiply(tuples, len(distinct)), _index_in(side, distinct).cast(pa.int64()))
+            for tuples, side in ((left, column), (right, _chunk(known)))
+        )
+        tuples = pc.unique(right)
+        left, right = (pc.index_in(side, tuples).cast(pa.int64()) for side in (left, right))
+    return left
 
 
 def _index_in(values: pa.Array, among: pa.ChunkedArray) -> pa.Array:
@@ -231,10 +261,11 @@ def _chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """Strings as `string`, whatever their encoding in the file."""
+def _formed(column: pa.Array, forms: Sequence[str]) -> pa.Array:
+    """Strings as `string`, whatever their encoding in the file, and in their declared forms."""
     plain = plain_type(column.type)
-    return column if plain == column.type else pc.cast(column, plain)
+    column = column if plain == column.type else pc.cast(column, plain)
+    return normalise(column, forms) if pa.types.is_string(plain) else column
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

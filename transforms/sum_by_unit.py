@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from privacy.ids import Ids, make_ids
 from privacy.plan import ReleasePlan
-from privacy.tallies import Amounts, Events, Tally
+from privacy.tallies import Amounts, Events
 from transforms.columns import as_id_words, as_key, is_given, usable_values
 from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch, narrowed
 from transforms.grouping import cap_keys, group_ids, group_pairs, locate, ungrouped, worth_grouping
@@ -25,12 +25,19 @@ UNIT_DOMAIN = 0
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseInput:
-    """A release as the steps see it: its plan, the published types of its key columns, its public keys if they are public."""
+    """A release as the steps see it: its plan, the published types of its key columns, its public keys if they are public.
+
+    Attributes:
+        null_keys: whether null is a key like others; otherwise events with a null key are left out.
+        zero_values: whether a null, NaN or infinite value counts as 0; otherwise it is left out.
+    """
 
     plan: ReleasePlan
     number: int
     key_types: tuple[pa.DataType, ...]
     public: PublicKeys | None
+    null_keys: bool = False
+    zero_values: bool = False
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -43,7 +50,7 @@ class ReleaseInput:
 
 @dataclass(frozen=True, kw_only=True)
 class UnitInput:
-    """The columns whose values identify a privacy unit, and their canonical types."""
+    """The columns whose values identify a privacy unit, and their canonical types. None where each event is a unit."""
 
     columns: tuple[str, ...]
     types: tuple[pa.DataType, ...]
@@ -74,8 +81,9 @@ class _Sum(beam.DoFn):
     def process(self, batch: EventBatch) -> Iterator[tuple[int, bytes]]:
         if not self.public:
             self.public = {release.number: public_names(release, self.secret) for release in self.releases if release.public}
-        tables = sum_by_unit(batch.events, self.unit, self.releases, self.secret, self.public)
-        if (batch.part, batch.position) == (0, 0):
+        place = (batch.part, batch.position)
+        tables = sum_by_unit(batch.events, self.unit, self.releases, self.secret, self.public, place)
+        if place == (0, 0):
             tables.extend(self.public.values())
         yield from self.exchange.send(tables, self.shards)
 
@@ -86,18 +94,25 @@ def sum_by_unit(
     releases: Sequence[ReleaseInput],
     secret: bytes,
     public: dict[int, pa.RecordBatch],
+    place: tuple[int, int] = (0, 0),
 ) -> list[pa.RecordBatch]:
     """The sums of a batch per unit and key, and the names of the keys of releases with private keys.
+
+    Args:
+        place: of the batch among all: no two have the same. Matters where each event is a unit.
 
     Returns:
         For each release `sums:<number>` (unit_high, unit_low, key_high, key_low, then each tally), ascending in the first
         16 bits of the unit, and not always one row per unit and key;
         for private keys `names:<number>` (key_high, key_low, then the key columns), ascending by key.
     """
-    columns = [as_key(events[name], kind) for name, kind in zip(unit.columns, unit.types, strict=True)]
-    rows = _all_true([is_given(column) for column in columns])
-    if len(rows) < events.num_rows:
-        events, columns = events.take(rows), [column.take(rows) for column in columns]
+    if unit.columns:
+        columns = [as_key(events[name], kind) for name, kind in zip(unit.columns, unit.types, strict=True)]
+        rows = _all_true([is_given(column) for column in columns])
+        if len(rows) < events.num_rows:
+            events, columns = events.take(rows), [column.take(rows) for column in columns]
+    else:
+        columns = [pa.array(np.full(events.num_rows, number)) for number in place] + [pa.array(np.arange(events.num_rows))]
     units = make_ids([as_id_words(column) for column in columns], secret, UNIT_DOMAIN)
     return [table for release in releases for table in _sum_release(events, units, release, secret, public.get(release.number))]
 
@@ -107,7 +122,7 @@ def _sum_release(
 ) -> list[pa.RecordBatch]:
     columns = [as_key(events[name], kind) for name, kind in zip(release.key_columns, release.key_types, strict=True)]
     rows = _all_true([pc.is_valid(column) for column in columns])
-    if len(rows) < events.num_rows:
+    if len(rows) < events.num_rows and not release.null_keys:
         events, units, columns = events.take(rows), units.take(rows), [column.take(rows) for column in columns]
     keys = make_ids([as_id_words(column) for column in columns], secret, release.key_domain)
     if public is not None:
@@ -117,7 +132,7 @@ def _sum_release(
     pairs = cap_keys(group_pairs(units, keys), cap).pairs if worth_grouping(units, keys, cap) else ungrouped(units)
     pair_units, pair_keys = units.take(pairs.firsts), keys.take(pairs.firsts)
     sums: Columns = {
-        f"tally_{number}": narrowed(pairs.add_up(steps)) for number, steps in enumerate(tally_steps(events, release.plan.tallies))
+        f"tally_{number}": narrowed(pairs.add_up(steps)) for number, steps in enumerate(tally_steps(events, release))
     }
     name = f"sums:{release.number}"
     tables = [named_batch(name, id_columns(pair_units, "unit") | id_columns(pair_keys, "key") | sums)]
@@ -127,9 +142,11 @@ def _sum_release(
     return tables
 
 
-def tally_steps(events: pa.RecordBatch, tallies: Sequence[Tally]) -> Iterator[NDArray[np.int64]]:
-    """What each event adds to each tally. int64 (n,) each."""
-    values = {column: usable_values(events[column]) for column in {tally.column for tally in tallies} if column}
+def tally_steps(events: pa.RecordBatch, release: ReleaseInput) -> Iterator[NDArray[np.int64]]:
+    """What each event adds to each of the release's tallies. int64 (n,) each."""
+    tallies = release.plan.tallies
+    columns = {tally.column for tally in tallies if tally.column}
+    values = {column: usable_values(events[column], zero=release.zero_values) for column in columns}
     for tally in tallies:
         if isinstance(tally, Events):
             yield np.ones(events.num_rows, np.int64)

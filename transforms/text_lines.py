@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from privacy.grid import Ints
+from transforms.columns import decodable
 
 _BLOCK_BYTES = 1 << 22
 _LONGEST_LINE = 1 << 20
@@ -120,24 +121,7 @@ def _lines(data: bytes, number: int, encoding: str, first_too_long: bool) -> Lin
     texts = pa.Array.from_buffers(pa.binary(), len(ends), buffers)
     readable = sizes <= _LONGEST_LINE
     readable[0] &= not first_too_long
-    readable &= _decodable(texts)
+    readable &= decodable(texts)
     if not readable.all():
         texts = pc.if_else(pa.array(readable), texts, pa.scalar(b"", pa.binary()))
     return Lines(np.arange(number, number + len(ends)), texts.cast(pa.string()), pa.array(readable))
-
-
-def _decodable(texts: pa.Array) -> np.ndarray:
-    """Which values are UTF-8. Looks for the bad ones by halves, since good ones are the rule."""
-    found = np.ones(len(texts), np.bool_)
-    ranges = [(0, len(texts))]
-    while ranges:
-        start, stop = ranges.pop()
-        try:
-            texts.slice(start, stop - start).cast(pa.string())
-        except pa.ArrowInvalid:
-            if stop - start == 1:
-                found[start] = False
-            else:
-                middle = (start + stop) // 2
-                ranges += [(start, middle), (middle, stop)]
-    return found

@@ -78,8 +78,8 @@ class Strict(BaseModel):
 class Bounds(Strict):
     """How much one unit may add to a release."""
 
-    keys_per_unit: Annotated[Count, Field(le=2**16)]
-    rows_per_key: Annotated[Count, Field(le=10**6)]
+    keys_per_unit: Annotated[Count, Field(le=2**16)] = Field(description="keys in which one unit counts in full")
+    rows_per_key: Annotated[Count, Field(le=10**6)] = Field(description="events of one unit that count in full in each key")
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Metric(Strict, ABC):
 
     kind: ClassVar[str]
 
-    name: Name
-    share: Share = 1.0
+    name: Name = Field(description="of the published column")
+    share: Share = Field(1.0, description="weight within the release")
 
     @property
     def column(self) -> str | None:

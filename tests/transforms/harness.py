@@ -19,7 +19,7 @@ from privacy.plan import Plan, make_plan
 from transforms.bound_contributions import bound_contributions, merge_names
 from transforms.columns import as_id_words
 from transforms.exchange import Exchange, decode, ids_of
-from transforms.read_events import prepare_events, read_lookup, read_part
+from transforms.read_events import prepare_events, read_lookups, read_part
 from transforms.sum_by_key import sum_by_key
 from transforms.sum_by_unit import ReleaseInput, public_names, sum_by_unit
 from transforms.work_folder import WorkFolder
@@ -46,7 +46,7 @@ class Setup:
 def set_up(text: str, secret: bytes | None = None) -> Setup:
     """Parses, plans and resolves a config."""
     config = parse_config(text)
-    plan = make_plan(config.budget, config.releases)
+    plan = make_plan(config.budget, config.releases, config.events.privacy_unit.rows)
     return Setup(config, plan, resolve_inputs(config, plan), secret or new_secret())
 
 
@@ -85,7 +85,7 @@ def run_beam(setup: Setup, root: Path, sharding: Sharding, workers: int) -> tupl
 def read_all(setup: Setup) -> pa.Table:
     """All events as the steps get them, after lookups, periods and conditions."""
     plan = setup.inputs.events
-    lookups = {lookup.file: read_lookup(lookup) for lookup in plan.lookups}
+    lookups = read_lookups(plan)
     batches = [prepare_events(batch, plan, lookups) for part in setup.inputs.parts for batch in read_part(part, plan.schema)]
     return pa.Table.from_batches(batches).combine_chunks()
 
@@ -106,7 +106,7 @@ def run_twins(
     public = {release.number: public_names(release, setup.secret) for release in setup.releases if release.public}
     by_unit: dict[int, list[bytes]] = {}
     for number, batch in enumerate(batches):
-        tables = sum_by_unit(batch, setup.inputs.unit, setup.releases, setup.secret, public)
+        tables = sum_by_unit(batch, setup.inputs.unit, setup.releases, setup.secret, public, (0, number))
         _sent(exchange, [*tables, *(public.values() if number == 0 else ())], unit_shards, by_unit)
     by_key: dict[int, list[bytes]] = {}
     for payloads in by_unit.values():

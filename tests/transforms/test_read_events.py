@@ -26,13 +26,13 @@ def written(path, table, **options):
 def lookup_of(tmp_path, table, columns=("c",)):
     """A lookup by column p."""
     pq.write_table(table, tmp_path / "lookup.parquet")
-    return Lookup(str(tmp_path / "lookup.parquet"), "p", columns)
+    return Lookup(str(tmp_path / "lookup.parquet"), ("p",), columns)
 
 
 def looked_up(lookup, by):
     """What a column of the events finds."""
     plan = EventsPlan(pa.schema([("p", by.type)]), (lookup,), (), (), ("p", *lookup.columns))
-    return prepare_events(pa.record_batch([by], ["p"]), plan, {lookup.file: read_lookup(lookup)})
+    return prepare_events(pa.record_batch([by], ["p"]), plan, [read_lookup(lookup)])
 
 
 def test_a_lookup_is_a_left_join_that_keeps_the_order(tmp_path):
@@ -117,7 +117,7 @@ def test_lookups_then_periods_then_conditions(tmp_path):
         keep=("month", "p"),
     )
     batch = pa.record_batch({"p": [1, 2, 2, 2, 3], "extra": pa.array([0, 7, 0, None, 0], pa.int64())})
-    found = prepare_events(batch, plan, {lookup.file: read_lookup(lookup)})
+    found = prepare_events(batch, plan, [read_lookup(lookup)])
     assert found.schema.names == ["month", "p"]
     assert [(str(row["month"]), row["p"]) for row in found.to_pylist()] == [("1970-02-01", 2)]
 
