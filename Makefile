@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA := data/grocery
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run plan test lint format bench accuracy clean
+.PHONY: help setup data run examples plan test lint format bench accuracy clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,14 +22,18 @@ $(VENV)/.installed: setup.py pyproject.toml
 
 setup: $(VENV)/.installed  ## set up .venv with everything that running and testing needs
 
-$(DATA)/products.parquet: $(VENV)/.installed
+# The last file that was added to the sample data: where it is missing, the data is of an older version.
+$(DATA)/orders.jsonl: $(VENV)/.installed
 	$(BIN)/python samples/grocery.py $(DATA)
 	@touch $@
 
-data: $(DATA)/products.parquet  ## write the sample data, a year of a grocery chain, to data/grocery
+data: $(DATA)/orders.jsonl  ## write the sample data, a year of a grocery chain, to data/grocery
 
 run: data  ## release the sample data and print what was published and what it cost
 	$(BIN)/discreet run configs/grocery.yaml
+
+examples: data  ## release every example config
+	@set -e; for config in configs/*.yaml; do $(BIN)/discreet run $$config; done
 
 plan: setup  ## show what the sample release spends; reads no data
 	$(BIN)/discreet plan configs/grocery.yaml

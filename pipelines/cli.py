@@ -17,7 +17,7 @@ from rich.console import Console
 from pipelines.config import RUN_ID, Config, load_config
 from pipelines.version import VERSION
 from privacy.plan import Plan, PlanError, make_plan
-from transforms.errors import ConfigError, Status
+from transforms.errors import ConfigError, InputError, Status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,6 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("config", metavar="CONFIG")
     run.add_argument("--run-id", metavar="ID", help="default: 12 digits of the config's digest")
     run.add_argument("--output", metavar="PATH", help="instead of output.path")
+    init = commands.add_parser("init", allow_abbrev=False, help="write a first config for some files, with what is to be decided")
+    init.add_argument("files", nargs="+", metavar="FILE", help="Parquet, CSV or JSON Lines")
+    init.add_argument("--to", metavar="CONFIG", help="default: the first file's name with .yaml, in the working folder")
+    check = commands.add_parser(
+        "check",
+        parents=[variables],
+        allow_abbrev=False,
+        help="see whether the files can be read as a config says; spends nothing",
+    )
+    check.add_argument("config", metavar="CONFIG")
+    commands.add_parser("schema", allow_abbrev=False, help="print the config's JSON Schema, for editors")
     return parser
 
 
@@ -106,11 +117,11 @@ def _leave(console: Console, status: Status, outcome: str) -> NoReturn:
 
 def _dispatch(arguments: Sequence[str] | None, errors: Console, manifests: list[Path]) -> int:
     known, rest = _parser().parse_known_args(arguments)
-    if known.command == "plan":
-        if rest:
-            raise ConfigError(f"{rest[0]}: discreet plan does not know this option; see discreet plan --help")
-        return _plan(known)
-    return _run(known, rest, errors, manifests)
+    if known.command == "run":
+        return _run(known, rest, errors, manifests)
+    if rest:
+        raise ConfigError(f"{rest[0]}: discreet {known.command} does not know this option; see discreet {known.command} --help")
+    return {"plan": _plan, "init": _init, "check": _check, "schema": _schema}[known.command](known)
 
 
 def _say(text: str) -> None:
@@ -172,6 +183,40 @@ def _plan(known: argparse.Namespace) -> int:
             print_comparison(console, [(path, plan) for path, _, plan in planned])
 
     _say(_drawn(show))
+    return int(Status.PUBLISHED)
+
+
+def _init(known: argparse.Namespace) -> int:
+    from pipelines.first_config import config_path, first_config
+    from transforms.work_folder import create_if_absent
+
+    target = config_path(known.files) if known.to is None else Path(known.to)
+    text = first_config(known.files, target.stem)
+    if not create_if_absent(target, text.encode()):
+        raise ConfigError(f"{target}: is there already; remove it, or name another with --to")
+    then = ", ".join(f"discreet {command} {target}" for command in ("check", "plan", "run"))
+    _say(f"Wrote {target}. Answer the QUESTIONS in it, then: {then}\n")
+    return int(Status.PUBLISHED)
+
+
+def _check(known: argparse.Namespace) -> int:
+    from pipelines.check import check_files
+
+    config, plan = _planned(known.config, _variables(known.var))
+    faults = list(check_files(config, plan))
+    if known.json:
+        _say(json.dumps({"config": known.config, "faults": faults}, indent=2) + "\n")
+    if faults:
+        raise InputError("\n".join(faults))
+    if not known.json:
+        _say(f"{known.config}: the files can be read as it says. Nothing was drawn or spent.\n")
+    return int(Status.PUBLISHED)
+
+
+def _schema(known: argparse.Namespace) -> int:
+    from pipelines.schema import config_schema
+
+    _say(config_schema())
     return int(Status.PUBLISHED)
 
 

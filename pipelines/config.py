@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -32,7 +32,7 @@ class Output(Strict):
 class Config(Strict):
     """The whole config."""
 
-    version: Literal["1"] = Field(description="of the config's form")
+    version: Annotated[Literal["1"], WithJsonSchema({"enum": [1, "1"]})] = Field(description="of the config's form")
     dataset: Name = Field(description="whose budget this spends")
     events: Events
     budget: Budget

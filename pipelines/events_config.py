@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from privacy.metrics.base import Column, Count, Strict
+from privacy.metrics.base import Column, Count, Strict, Text
 from transforms.conditions import OPERATORS
 
 
@@ -39,11 +48,13 @@ def _check_date(value: Any) -> Any:
     )
 
 
+_LISTED = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]})
+
 Path_ = Annotated[str, Field(min_length=1)]
-Paths = Annotated[tuple[Path_, ...], BeforeValidator(_listed), Field(min_length=1)]
-Columns = Annotated[tuple[Column, ...], BeforeValidator(_listed), Field(min_length=1)]
+Paths = Annotated[tuple[Path_, ...], BeforeValidator(_listed), Field(min_length=1), _LISTED]
+Columns = Annotated[tuple[Column, ...], BeforeValidator(_listed), Field(min_length=1), _LISTED]
 Timezone = Annotated[str, AfterValidator(_check_timezone)]
-Date = Annotated[datetime.date, BeforeValidator(_check_date)]
+Date = Annotated[datetime.date, BeforeValidator(_check_date), WithJsonSchema({"type": "string"})]
 
 
 class PrivacyUnit(Strict):
@@ -52,6 +63,18 @@ class PrivacyUnit(Strict):
     columns: tuple[Column, ...] = Field((), description="the columns that identify the unit")
     rows: Annotated[Count, Field(le=2**16)] | None = Field(
         None, description="any so many rows are protected, whoever they are of"
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: schema.update(
+            {
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                    {"type": "object", "properties": schema.pop("properties"), "additionalProperties": False},
+                ]
+            }
+        )
     )
 
     @model_validator(mode="before")
@@ -93,7 +116,7 @@ class ConditionConfig(Strict):
 
     column: Column
     op: str = Field(description="one of = != < <= > >= in not_in is_null not_null", json_schema_extra={"enum": list(OPERATORS)})
-    value: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+    value: Text | Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
         None, description="what it is compared with; a list for in and not_in"
     )
 
@@ -209,6 +232,12 @@ def _check_type(text: str) -> str:
 
 Type = Annotated[str, AfterValidator(_check_type)]
 Form = Literal["trim", "casefold", "nfc"]
+Forms = Annotated[
+    tuple[Form, ...],
+    BeforeValidator(_listed),
+    Field(min_length=1),
+    WithJsonSchema({"type": "array", "items": {"enum": ["trim", "casefold", "nfc"]}, "minItems": 1}),
+]
 
 
 class Events(Strict):
@@ -224,7 +253,7 @@ class Events(Strict):
         "drop", description="lines that cannot be read go to the private quarantine, or end the run (outside of the guarantee)"
     )
     nulls: Nulls = Field(default_factory=Nulls, description="what becomes of nulls")
-    normalise: Mapping[Column, Annotated[tuple[Form, ...], BeforeValidator(_listed), Field(min_length=1)]] = Field(
+    normalise: Mapping[Column, Forms] = Field(
         default_factory=dict, description="columns of text whose spellings are made one: trim, casefold, nfc, in this order"
     )
     lookups: tuple[LookupConfig, ...] = Field((), description="left joins with public tables")

@@ -82,4 +82,6 @@ def print_outcome(console: Console, config: Config, outcome: dict[str, Any]) -> 
     console.print(f"Spent: epsilon {spent['epsilon']:g}, delta {spent['delta']:g}. {guarantee(config)}")
     console.print(f"Manifest: {outcome['manifest']}")
     if "quarantine" in outcome:
-        console.print(f"Lines that could not be read are private; look at {outcome['quarantine']} before you use the numbers")
+        console.print(
+            f"If {outcome['quarantine']} is there, it holds lines that could not be read: look at it before you use the numbers"
+        )

@@ -127,7 +127,7 @@ def units_note(plan: Plan, release: ReleasePlan) -> str | None:
     keys = release.bounds.keys_per_unit
     half, most = (release.selection.units_needed(probability, keys) for probability in (0.5, 0.95))
     units = "units" if plan.rows is None else "events"
-    each = f", if those have {keys} keys each" if plan.rows is None else ""
+    each = f", if those have {keys} {'key' if keys == 1 else 'keys'} each" if plan.rows is None else ""
     alone = "of a single unit" if plan.rows is None else f"that only {plan.rows} rows have"
     return (
         f"A key appears with 50% probability where it has {half:,.0f} {units}, with 95% where it has {most:,.0f}{each}; "

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from privacy.metrics import AnyMetric
-from privacy.metrics.base import Bounds, Column, Count, Name, Number, Share, Strict
+from privacy.metrics.base import Bounds, Column, Count, Name, Number, Share, Strict, Text
 from privacy.selection import MOST_KEYS
 
 PARTITION = "run"
@@ -32,7 +32,7 @@ class Keys(Strict):
     """The key columns. Private keys are selected by DP; with `values` or `from`, exactly the listed ones are published."""
 
     columns: Annotated[tuple[Column, ...], Field(min_length=1)] = Field(description="one row is published per value of these")
-    values: dict[Column, Annotated[tuple[str, ...], Field(min_length=1)]] | None = Field(
+    values: dict[Column, Annotated[tuple[Text, ...], Field(min_length=1)]] | None = Field(
         None, description="public keys: exactly all combinations of these are published"
     )
     file: Annotated[str | None, Field(alias="from", min_length=1)] = Field(

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from transforms.columns import one_batch
 from transforms.errors import InputError
-from transforms.text_lines import mark_delimiters, read_lines
+from transforms.text_lines import BLOCK_BYTES, mark_delimiters, read_lines
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -74,11 +74,12 @@ def csv_header(path: str, text: TextFormat) -> list[str]:
     raise InputError(f"{path}: is empty; the first line must name the columns")
 
 
-def read_text(path: str, columns: Sequence[str], text: TextFormat) -> Iterator[TextBatch]:
+def read_text(path: str, columns: Sequence[str], text: TextFormat, block_bytes: int = BLOCK_BYTES) -> Iterator[TextBatch]:
     """The events of a file, in batches of about 4 MiB of text.
 
     Args:
         columns: to read, in the order of the result.
+        block_bytes: of the file that are read at a time.
 
     Raises:
         OSError, pa.ArrowException: the file cannot be read or decompressed.
@@ -91,7 +92,7 @@ def read_text(path: str, columns: Sequence[str], text: TextFormat) -> Iterator[T
     query = _query(_json_fields(columns) if header is None else _csv_fields(columns, header), columns, text)
     with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
         first = True
-        for lines in read_lines(path, text.encoding):
+        for lines in read_lines(path, text.encoding, block_bytes):
             table = pa.table({"line": lines.numbers, "text": lines.texts, "readable": lines.readable})
             if header is not None:
                 marked, sound = mark_delimiters(lines.texts, text.delimiter)
@@ -103,7 +104,7 @@ def read_text(path: str, columns: Sequence[str], text: TextFormat) -> Iterator[T
 def _query(fields: str, columns: Sequence[str], text: TextFormat) -> str:
     """SQL for line, text, the typed columns, and the reason why a line cannot be read, null where it can."""
     kinds = [text.type_of(name) for name in columns]
-    typed = ", ".join(f"{_typed(f'v{place}', kind, text)} as t{place}" for place, kind in enumerate(kinds))
+    typed = ", ".join(f"{typed_sql(f'v{place}', kind, text)} as t{place}" for place, kind in enumerate(kinds))
     reasons = " ".join(
         f"when v{place} is not null and t{place} is null then {_literal(f'column {name} is no {kind}')}"
         for place, (name, kind) in enumerate(zip(columns, kinds, strict=True))
@@ -161,7 +162,7 @@ def _json_fields(columns: Sequence[str]) -> str:
             from lines where trim(text) <> '' or not readable))"""
 
 
-def _typed(value: str, kind: pa.DataType, text: TextFormat) -> str:
+def typed_sql(value: str, kind: pa.DataType, text: TextFormat) -> str:
     """SQL for a text as a value of a type, null where it is none."""
     trimmed = f"trim({value})"
     number = trimmed if text.decimal == "." else f"replace(replace({trimmed}, '.', 'x'), {_literal(text.decimal)}, '.')"

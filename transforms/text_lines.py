@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from privacy.grid import Ints
 from transforms.columns import decodable
 
-_BLOCK_BYTES = 1 << 22
+BLOCK_BYTES = 1 << 22
 _LONGEST_LINE = 1 << 20
 _NEWLINE, _QUOTE = b'\n"'
 _MARK = b"\xef\xbb\xbf"
@@ -82,7 +82,7 @@ def _marked(texts: pa.Array, data: bytes) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(texts), [None, texts.buffers()[1], pa.py_buffer(data)])
 
 
-def read_lines(path: str, encoding: str, block_bytes: int = _BLOCK_BYTES) -> Iterator[Lines]:
+def read_lines(path: str, encoding: str, block_bytes: int = BLOCK_BYTES) -> Iterator[Lines]:
     """The lines of a file, about 4 MiB at a time. Files that end in .gz or .zst are decompressed.
 
     Args:

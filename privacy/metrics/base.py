@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from privacy.grid import Floats, Grid, Ints
 from privacy.intervals import sum_interval
@@ -56,6 +56,16 @@ def _check_whole(value: object) -> object:
     return value
 
 
+OPEN = "?"
+"""What a first config has in place of a column that only its user can name."""
+
+
+def _check_answered(column: str) -> str:
+    if column == OPEN:
+        raise ValueError(f"{OPEN!r} is a question that is open; write the name of a column")
+    return column
+
+
 _NOT_FINITE = re.compile(r"[-+]?\.?(inf|nan|infinity)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _WHOLE = re.compile(r"[-+]?[0-9]+")
@@ -63,9 +73,11 @@ _WHOLE = re.compile(r"[-+]?[0-9]+")
 Number = Annotated[float, BeforeValidator(_check_number)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Share = Annotated[Number, Field(gt=0, le=1e6, ge=1e-6, allow_inf_nan=False)]
+Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
+"""One value, as it is written: the config's reader makes text of everything."""
 End = Annotated[float, BeforeValidator(_check_end)]
 Clip = Annotated[tuple[End, End], AfterValidator(_check_clip)]
-Column = Annotated[str, Field(min_length=1)]
+Column = Annotated[str, Field(min_length=1), AfterValidator(_check_answered)]
 Count = Annotated[int, BeforeValidator(_check_whole), Field(ge=1)]
 
 

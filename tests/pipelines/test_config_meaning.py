@@ -54,7 +54,10 @@ def test_the_issues_example_parses():
     """The form in the issue is the contract."""
     config = parse_config(ISSUE)
     release = config.releases[0]
-    assert (config.events.files, config.events.privacy_unit.columns) == (("data/grocery/transactions/*.parquet",), ("household_id",))
+    assert (config.events.files, config.events.privacy_unit.columns) == (
+        ("data/grocery/transactions/*.parquet",),
+        ("household_id",),
+    )
     assert (release.share, release.bounds.keys_per_unit, release.bounds.rows_per_key) == (2, 30, 5)
     assert [metric.name for metric in release.metrics] == ["purchases", "households", "revenue", "average_price"]
     assert (config.budget.epsilon, config.budget.delta, config.output.files) == (2, 1e-6, 4)
