@@ -39,7 +39,7 @@ plan: setup  ## show what the sample release spends; reads no data
 	$(BIN)/discreet plan configs/grocery.yaml
 
 test: setup data  ## run every test of the default suite
-	$(BIN)/python -m pytest -q -n 2 tests privacy transforms pipelines
+	$(BIN)/python -m pytest -q -n 2 tests ledger privacy transforms pipelines
 
 lint: setup  ## check style (ruff) and types (mypy, strict)
 	$(BIN)/ruff check .

@@ -65,8 +65,43 @@ def _parser() -> argparse.ArgumentParser:
         help="see whether the files can be read as a config says; spends nothing",
     )
     check.add_argument("config", metavar="CONFIG")
+    _add_ledger(commands)
+    plan.add_argument("--runs", type=int, metavar="N", help="also say with which epsilon N runs fit into the ledger's limit")
     commands.add_parser("schema", allow_abbrev=False, help="print the config's JSON Schema, for editors")
     return parser
+
+
+_LEDGER = {
+    "init": "make an empty ledger",
+    "show": "what each dataset has spent, and what is left",
+    "runs": "every charge, in order",
+    "verify": "walk the digests, and compare with the manifests that are found",
+    "limit": "change what a dataset may spend, for a reason that is kept",
+    "export": "write every charge to a Parquet file",
+    "copy": "copy all entries into another ledger, which is made",
+}
+
+
+def _add_ledger(commands: Any) -> None:
+    """Adds `ledger` and what can be done with it."""
+    ledger = commands.add_parser("ledger", allow_abbrev=False, help="what was spent, and what is left")
+    actions = ledger.add_subparsers(dest="action", required=True, parser_class=_Parser)
+    for name, help_text in _LEDGER.items():
+        action = actions.add_parser(name, allow_abbrev=False, help=help_text)
+        action.add_argument("--config", metavar="CONFIG", help="the ledger that this config spends from")
+        action.add_argument(
+            "--ledger", metavar="URL", help="default: DISCREET_LEDGER, or the .discreet/ledger.db that is found here"
+        )
+        action.add_argument("--dataset", metavar="NAME", required=name == "limit", help="one dataset only")
+        action.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+        if name == "limit":
+            action.add_argument("--epsilon", required=True, type=float)
+            action.add_argument("--delta", required=True, type=float)
+            action.add_argument("--reason", required=True)
+        if name == "export":
+            action.add_argument("file", metavar="FILE")
+        if name == "copy":
+            action.add_argument("to", metavar="URL", help="of the ledger that is made")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,7 +156,7 @@ def _dispatch(arguments: Sequence[str] | None, errors: Console, manifests: list[
         return _run(known, rest, errors, manifests)
     if rest:
         raise ConfigError(f"{rest[0]}: discreet {known.command} does not know this option; see discreet {known.command} --help")
-    return {"plan": _plan, "init": _init, "check": _check, "schema": _schema}[known.command](known)
+    return {"plan": _plan, "init": _init, "check": _check, "schema": _schema, "ledger": _ledger}[known.command](known)
 
 
 def _say(text: str) -> None:
@@ -162,17 +197,27 @@ def _planned(path: str, variables: dict[str, str], output: str | None = None) ->
 
 
 def _plan(known: argparse.Namespace) -> int:
-    from pipelines.report import print_comparison, print_plan
+    from pipelines.report import print_comparison, print_plan, print_series
     from pipelines.statement import guarantee, plan_json, protected
 
     if len(known.configs) > 2:
         raise ConfigError(f"{known.configs[2]}: discreet plan takes one config or two; name fewer")
     planned = [(path, *_planned(path, _variables(known.var))) for path in known.configs]
+    if known.runs is not None and (known.runs < 1 or len(planned) > 1):
+        raise ConfigError(f"--runs {known.runs}: takes one config and a number from 1; correct it")
+    series = None
+    if known.runs is not None:
+        from pipelines.spending import plan_series
+
+        series = plan_series(planned[0][1], planned[0][2], planned[0][0], known.runs)
     if known.json:
         plans: list[dict[str, Any]] = [
             {"config": path, "guarantee": guarantee(config), "protected": protected(config), "plan": plan_json(plan)}
             for path, config, plan in planned
         ]
+        if series is not None:
+            limit = {"epsilon": series.limit.epsilon, "delta": series.limit.delta}
+            plans[0]["series"] = {"limit": limit, "fitting": series.fitting, "runs": series.runs, "epsilon": series.epsilon}
         _say(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}, indent=2) + "\n")
         return int(Status.PUBLISHED)
 
@@ -181,6 +226,8 @@ def _plan(known: argparse.Namespace) -> int:
             print_plan(console, config, plan, path)
         if len(planned) == 2:
             print_comparison(console, [(path, plan) for path, _, plan in planned])
+        if series is not None:
+            print_series(console, series)
 
     _say(_drawn(show))
     return int(Status.PUBLISHED)
@@ -213,6 +260,14 @@ def _check(known: argparse.Namespace) -> int:
     return int(Status.PUBLISHED)
 
 
+def _ledger(known: argparse.Namespace) -> int:
+    from pipelines.ledger_commands import run_ledger_command
+
+    said = run_ledger_command(known)
+    _say(json.dumps(said.values, indent=2) + "\n" if known.json else _drawn(said.show))
+    return int(Status.PUBLISHED)
+
+
 def _schema(known: argparse.Namespace) -> int:
     from pipelines.schema import config_schema
 
@@ -232,7 +287,7 @@ def _run(known: argparse.Namespace, rest: list[str], errors: Console, manifests:
         raise ConfigError(f"--run-id {run!r}: must be 1 to 100 letters, digits, dots, _ or -, starting with one of the first two")
     manifests.append(manifest_path(Path(config.output.path), run))
     print_plan(errors, config, plan, known.config)
-    outcome = start(RunCall(config=config, plan=plan, run=run, beam_arguments=rest), errors)
+    outcome = start(RunCall(config=config, config_path=known.config, plan=plan, run=run, beam_arguments=rest), errors)
     if known.json:
         _say(json.dumps(outcome, indent=2) + "\n")
     else:

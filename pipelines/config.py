@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -29,6 +29,19 @@ class Output(Strict):
     private: Path_ | None = Field(None, description="where a run keeps its work, and bad lines; <path>.private where omitted")
 
 
+class LimitConfig(Budget):
+    """What all runs on the dataset may spend together, for ever."""
+
+
+class LedgerConfig(Strict):
+    """Where it is kept what runs spend. Changes no number that is published."""
+
+    url: Path_ | None = Field(None, description="a database, such as sqlite:///ledger.db; beside the config where omitted")
+    limit: LimitConfig | None = Field(
+        None, description="for a dataset that is new in the ledger; epsilon 10, delta 1e-5 if omitted"
+    )
+
+
 class Config(Strict):
     """The whole config."""
 
@@ -38,6 +51,7 @@ class Config(Strict):
     budget: Budget
     releases: Annotated[tuple[Release, ...], Field(min_length=1)] = Field(description="the output tables")
     output: Output
+    ledger: LedgerConfig | None = None
 
     @field_validator("version", mode="before")
     @classmethod
@@ -75,8 +89,8 @@ class Config(Strict):
         return self.output.private or self.output.path.rstrip("/") + ".private"
 
     def resolved(self) -> dict[str, Any]:
-        """The config with every default filled in, as JSON values."""
-        resolved = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """The config with every default filled in, as JSON values. Without the ledger, which changes nothing in a release."""
+        resolved = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"ledger"})
         resolved["output"]["private"] = self.private_path
         for release, described in zip(self.releases, resolved["releases"], strict=True):
             if release.selection is not None:
@@ -98,17 +112,37 @@ def load_config(path: str, variables: Mapping[str, str], output: str | None = No
     Raises:
         ConfigError: with one sentence a fault: where, value, rule, cure.
     """
+    return parse_config(_read(path), variables, output, name=path)
+
+
+def declared_ledger(path: str) -> str | None:
+    """`ledger.url` of a config; the rest of it is not looked at."""
+    ledger = _tree(_read(path), path).get("ledger")
+    return str(ledger["url"]) if isinstance(ledger, dict) and ledger.get("url") else None
+
+
+def _read(path: str) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); name a YAML file in UTF-8") from None
-    return parse_config(text, variables, output, name=path)
 
 
 def parse_config(
     text: str, variables: Mapping[str, str] | None = None, output: str | None = None, name: str = "config"
 ) -> Config:
     """Like `load_config`, from the text of the file."""
+    tree = _tree(text, name)
+    fill_variables(tree, dict(variables or {}), name)
+    if output is not None and isinstance(tree.get("output"), dict):
+        tree["output"]["path"] = output
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(sentences(error, _known_keys()))) from None
+
+
+def _tree(text: str, name: str) -> dict[str, Any]:
     # Every scalar stays the text that was written: NO, 007 and 1e-6 get their meaning from the field they are in.
     reader = YAML(typ="base", pure=True)
     try:
@@ -121,25 +155,7 @@ def parse_config(
         raise ConfigError(f"{name}: this is no YAML 1.2 ({type(error).__name__}); correct it") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{name}: holds no mapping; start with version: 1")
-    fill_variables(tree, dict(variables or {}), name)
-    if output is not None and isinstance(tree.get("output"), dict):
-        tree["output"]["path"] = output
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError("\n".join(sentences(error, _known_keys()))) from None
-
-
-def changed(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """The places at which two resolved configs differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            yield from changed(old.get(key), new.get(key), f"{where}.{key}" if where else key)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from changed(before, after, f"{where}[{number}]")
-    elif old != new:
-        yield where
+    return tree
 
 
 def _known_keys() -> list[str]:

@@ -1,6 +1,6 @@
 """What a person reads on the terminal: the plan as a table, and how a run ended."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -10,6 +10,9 @@ from pipelines.config import Config
 from pipelines.statement import guarantee, protected, units_note
 from privacy.intervals import QUANTILE
 from privacy.plan import Plan, SelectionStage, Stage
+
+if TYPE_CHECKING:
+    from pipelines.spending import Series
 
 
 def print_plan(console: Console, config: Config, plan: Plan, name: str) -> None:
@@ -61,6 +64,18 @@ def print_comparison(console: Console, plans: list[tuple[str, Plan]]) -> None:
     console.print(table)
 
 
+def print_series(console: Console, series: "Series") -> None:
+    """How often a config may run."""
+    console.print(
+        f"Of the ledger's limit (epsilon {series.limit.epsilon:g}, delta {series.limit.delta:g}), {series.fitting:,} more runs "
+        f"of this config fit."
+    )
+    if series.epsilon is None:
+        console.print(f"{series.runs:,} more runs do not fit with any epsilon: lower budget.delta, or raise the limit.")
+    else:
+        console.print(f"{series.runs:,} more runs fit with epsilon {series.epsilon:g} each.")
+
+
 def print_outcome(console: Console, config: Config, outcome: dict[str, Any]) -> None:
     """How a run ended."""
     verb = "Published" if outcome["drawn"] else "Already published, nothing drawn or spent (for new data choose a new --run-id)"
@@ -79,7 +94,14 @@ def print_outcome(console: Console, config: Config, outcome: dict[str, Any]) -> 
                 f"share for select, or a larger epsilon; discreet plan says how many units a key needs."
             )
     spent = outcome["spent"]
-    console.print(f"Spent: epsilon {spent['epsilon']:g}, delta {spent['delta']:g}. {guarantee(config)}")
+    word = "Spent" if outcome["drawn"] else "Spent then"
+    console.print(f"{word}: epsilon {spent['epsilon']:g}, delta {spent['delta']:g}. {guarantee(config)}")
+    if "ledger" in outcome:
+        left = outcome["ledger"]
+        console.print(
+            f"Ledger {left['url']}: {left['part_left']:.1%} of dataset {config.dataset}'s limit is left, enough for "
+            f"{left['runs_left']:,} more runs like this."
+        )
     console.print(f"Manifest: {outcome['manifest']}")
     if "quarantine" in outcome:
         console.print(

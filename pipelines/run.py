@@ -8,11 +8,12 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from pipelines.config import Config, changed
+from ledger.entries import changed
+from pipelines.config import Config
 from pipelines.private_folder import Commit, PrivateFolder
 from pipelines.statement import statement
 from pipelines.version import VERSION
@@ -20,12 +21,16 @@ from privacy.ids import new_secret
 from privacy.plan import Plan
 from transforms.errors import ConfigError, RunnerError
 
+if TYPE_CHECKING:
+    from ledger.ledger import Ledger
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunCall:
     """What `discreet run` was asked for."""
 
     config: Config
+    config_path: str
     plan: Plan
     run: str
     beam_arguments: list[str]
@@ -35,14 +40,15 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
     """Publishes a run, or finds it published.
 
     Returns:
-        run, output, manifest, drawn (False where it was published before), releases (keys and path), spent, and quarantine
-        where text files are read.
+        run, output, manifest, drawn (False where it was published before), releases (keys and path), spent, ledger (what is
+        left; where this call has drawn), and quarantine where text files are read.
 
     Raises:
         DiscreetError: with the exit status and one sentence for the user.
     """
     from pipelines.graph import runner_options
-    from pipelines.publish import manifest_path
+    from pipelines.publish import manifest_path, publish
+    from pipelines.spending import check_published, left, open_ledger
 
     output = Path(call.config.output.path)
     options = runner_options(call.beam_arguments)
@@ -53,24 +59,28 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
     _check_apart(output, private.root)
     with private.locked():
         published = _published(call)
+        ledger = open_ledger(call.config, call.config_path, console)
         if published is not None:
+            ledger.settle(call.config.dataset, call.run)
             _tidy(output, private)
             return published
         private.sweep()
         commit = private.commit()
         if commit is None:
             _check_nothing_visible(call, output)
+            check_published(ledger, output, call.config.dataset)
             manifest_path(output, call.run).parent.mkdir(parents=True, exist_ok=True)  # fails here if it must fail
-            commit = _draw(call, private, options, console)
+            commit = _draw(call, ledger, private, options, console)
         elif commit.config != call.config.digest():
             raise ConfigError(f"run {call.run}: was drawn with another config; choose another --run-id")
-        from pipelines.publish import publish
-
-        publish(call.config, call.run, private.staged(commit), statement(call.config, call.run, call.plan, _versions()))
+        charge = ledger.charge(call.config.dataset, call.run)
+        about = statement(call.config, call.run, call.plan, _versions()) | {"charge": charge.digest}
+        publish(call.config, call.run, private.staged(commit), about)
+        ledger.settle(call.config.dataset, call.run)
         _tidy(output, private)
     outcome = _published(call)
     assert outcome is not None
-    return outcome | {"drawn": True}
+    return outcome | {"drawn": True, "ledger": left(call.config, call.plan, ledger)}
 
 
 def _left(output: Path, private: PrivateFolder) -> bool:
@@ -154,22 +164,27 @@ def _check_nothing_visible(call: RunCall, output: Path) -> None:
             raise ConfigError(f"{path}: is there, but not the private record of its draw; choose another --run-id")
 
 
-def _draw(call: RunCall, private: PrivateFolder, options: Any, console: Console) -> Commit:
-    """Runs the pipeline and records what it staged."""
+def _draw(call: RunCall, ledger: "Ledger", private: PrivateFolder, options: Any, console: Console) -> Commit:
+    """Charges the run, runs the pipeline, and records what it staged."""
     import apache_beam as beam
 
+    from pipelines.files import find_files
     from pipelines.graph import build_graph, choose_sharding, is_local
     from pipelines.inputs import resolve_inputs
     from pipelines.progress import shown
+    from pipelines.spending import request
     from transforms.read_events import BATCH_ROWS
     from transforms.release_keys import stage_schemas
 
+    asked = request(call.config, call.plan, call.run, find_files(call.config.events.files))
+    ledger.check(asked, ledger.book(asked.dataset))  # before any data file is opened
     inputs = resolve_inputs(call.config, call.plan)
     sharding = choose_sharding(inputs.rows, len(inputs.releases), options)
     folder = private.new_attempt()
     steps = sum(1 + part.rows // BATCH_ROWS for part in inputs.parts) + sharding.unit_shards + sharding.key_shards
     pipeline = beam.Pipeline(options=options)
     build_graph(pipeline, inputs, sharding, new_secret(), folder)
+    ledger.reserve(asked)
     try:
         if is_local(options):
             # Beam prints tracebacks of workers to stderr, beside raising them.
@@ -177,7 +192,11 @@ def _draw(call: RunCall, private: PrivateFolder, options: Any, console: Console)
                 pipeline.run().wait_until_finish()
         else:
             pipeline.run().wait_until_finish()
-    except Exception as error:  # runners raise whatever they like; the worker's own report says what it was
+    except BaseException as error:  # runners raise whatever they like; the worker's own report says what it was
+        if sharding.by_reference and not folder.was_read:
+            ledger.void(asked.dataset, asked.run, "ended before any data was read")
+        if not isinstance(error, Exception):
+            raise
         raise folder.reported() or RunnerError(
             f"the runner failed ({type(error).__name__}); its own log says more, start again with the same run id"
         ) from None

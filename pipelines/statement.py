@@ -103,7 +103,7 @@ INTERVALS = (
 def statement(config: Config, run: str, plan: Plan, versions: dict[str, str]) -> dict[str, Any]:
     """The manifest of a run, but for the files."""
     return {
-        "manifest_version": 1,
+        "manifest_version": 2,
         "dataset": config.dataset,
         "run": run,
         "guarantee": guarantee(config),

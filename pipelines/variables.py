@@ -42,5 +42,5 @@ def fill_variables(tree: dict[str, Any], variables: Mapping[str, str], name: str
 
 _FILLED = re.compile(
     r"events\.files(\[\d+\])?|events\.lookups\[\d+\]\.file|events\.where\[\d+\]\.value(\[\d+\])?"
-    r"|events\.retain\.as_of|events\.window\.(from|to)|releases\[\d+\]\.keys\.from|output\.(path|private)"
+    r"|events\.retain\.as_of|events\.window\.(from|to)|releases\[\d+\]\.keys\.from|output\.(path|private)|ledger\.url"
 )

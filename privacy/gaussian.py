@@ -75,19 +75,28 @@ def largest_mu(epsilon: float, delta: float, least_norm_over_root_share: float) 
 
     Source: docs/guarantee.md, "Composition" and "Discrete noise".
     """
-    by_zcdp = _largest(lambda mu: zcdp_delta(epsilon, mu), delta)
+    by_zcdp = zcdp_mu(epsilon, delta)
     if epsilon > _CLOSED_FORM_LIMIT:
         return by_zcdp
+    correction = rounding_delta(epsilon, least_norm_over_root_share / closed_form_mu(epsilon, delta))
+    if correction >= delta:
+        return by_zcdp
+    return max(by_zcdp, closed_form_mu(epsilon, delta - correction))
+
+
+def closed_form_mu(epsilon: float, delta: float) -> float:
+    """The largest mu at which `gaussian_delta` is at most delta, rounded down by one part in 1e9. epsilon in (0, 30]."""
 
     def delta_of(mu: float) -> float:
         # Where epsilon is tiny, the difference of two nearly equal terms is mostly rounding; what that may be is added.
         return gaussian_delta(epsilon, mu) + 2 * _normal_cdf(mu / 2 - epsilon / mu) * _FLOAT_ERROR
 
-    by_closed_form = _largest(delta_of, delta)
-    correction = rounding_delta(epsilon, least_norm_over_root_share / by_closed_form)
-    if correction >= delta:
-        return by_zcdp
-    return max(by_zcdp, _largest(delta_of, delta - correction))
+    return _largest(delta_of, delta)
+
+
+def zcdp_mu(epsilon: float, delta: float) -> float:
+    """The largest mu at which `zcdp_delta` is at most delta, rounded down by one part in 1e9."""
+    return _largest(lambda mu: zcdp_delta(epsilon, mu), delta)
 
 
 def _largest(delta_of: Callable[[float], float], delta: float) -> float:

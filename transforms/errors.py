@@ -29,6 +29,12 @@ class ConfigError(DiscreetError):
     status = Status.CONFIG
 
 
+class BudgetError(DiscreetError):
+    """The budget refuses."""
+
+    status = Status.BUDGET
+
+
 class InputError(DiscreetError):
     """The input cannot be used."""
 
@@ -39,3 +45,9 @@ class RunnerError(DiscreetError):
     """The runner or the storage failed."""
 
     status = Status.RUNNER
+
+
+class CheckError(DiscreetError):
+    """A check failed: records do not fit together."""
+
+    status = Status.CHECK

@@ -111,6 +111,7 @@ class _Read(beam.DoFn):
 
     @guarded
     def process(self, number: int) -> Iterator[EventBatch]:
+        self.folder.note_reading()
         if not self.tables:
             self.tables = read_lookups(self.plan)
         position = 0

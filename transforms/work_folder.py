@@ -64,6 +64,20 @@ class WorkFolder:
     def _error(self) -> Path:
         return self.path / "error.json"
 
+    @property
+    def _reading(self) -> Path:
+        return self.path / "reading"
+
+    def note_reading(self) -> None:
+        """Called before any data is read."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._reading.touch()
+
+    @property
+    def was_read(self) -> bool:
+        """Whether a worker that shares this folder may have read data. What could not be read might be there."""
+        return self._reading.exists()
+
     def create(self) -> None:
         for folder in (self.path, self.batches, self.staged):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from ledger.store import Store
 
 UNITS, SHOPS = 60, ("ash", "birch", "cedar")
 
@@ -37,6 +40,7 @@ BASE: dict[str, Any] = {
         }
     ],
     "output": {"path": "out", "files": 2},
+    "ledger": {"limit": {"epsilon": 1e14, "delta": 0.9}},
 }
 
 
@@ -76,9 +80,10 @@ def shop_events() -> pa.Table:
 class Project:
     """A working folder with `events/`, `config.yaml` and what runs publish."""
 
-    def __init__(self, root: Path, capture: Callable[[], tuple[str, str]]) -> None:
-        self.root, self._capture = root, capture
+    def __init__(self, root: Path, empty_ledger: Path, capture: Callable[[], tuple[str, str]]) -> None:
+        self.root, self._empty_ledger, self._capture = root, empty_ledger, capture
         self.config = copy.deepcopy(BASE)
+        self.new_ledger()
 
     @property
     def base(self) -> pa.Table:
@@ -89,6 +94,11 @@ class Project:
     def release(self) -> dict[str, Any]:
         """The first release of the config."""
         return self.config["releases"][0]
+
+    def new_ledger(self) -> None:
+        """An empty ledger beside the config, which is made if there is none."""
+        (self.root / ".discreet").mkdir(exist_ok=True)
+        shutil.copy(self._empty_ledger, self.root / ".discreet" / "ledger.db")
 
     def write_events(self, table: pa.Table | None = None, name: str = "events/a.parquet", **options: Any) -> Path:
         path = self.root / name
@@ -159,13 +169,23 @@ class Project:
         assert not [name for name in self.visible(output) if name.endswith((".parquet", ".json"))]
 
 
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger without entries: making one takes longer than copying one."""
+    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    assert Store(f"sqlite:///{path}").create()
+    return path
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Project]:
+def project(
+    tmp_path: Path, empty_ledger: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Project]:
     """A project with the base config and events, as the working folder. Undoes what `main` does to the process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     handler, levels = signal.getsignal(signal.SIGTERM), _levels()
-    made = Project(tmp_path, lambda: tuple(capfd.readouterr()))
+    made = Project(tmp_path, empty_ledger, lambda: tuple(capfd.readouterr()))
     made.write_events()
     yield made
     signal.signal(signal.SIGTERM, handler)

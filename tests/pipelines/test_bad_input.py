@@ -252,7 +252,7 @@ def test_a_file_with_brackets_in_its_name(project):
 
 
 def test_after_a_failure_the_corrected_input_is_published(project):
-    """Under the same run id, and nothing of the failed attempt stays."""
+    """Before data is read that costs nothing; afterwards the charge stays, and other files need a run id of their own."""
     path = project.root / "events/a.parquet"
     good = path.read_bytes()
     path.write_bytes(good[:100])
@@ -262,7 +262,9 @@ def test_after_a_failure_the_corrected_input_is_published(project):
     path.write_bytes(damaged)
     assert project.run().status == 4
     path.write_bytes(good)
-    assert project.run().status == 0
+    ended = project.run()
+    assert (ended.status, "other files" in ended.complaint) == (2, True)
+    assert project.run(run_id="two").status == 0
     assert not (project.root / "out.private").exists()
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.config import Config, changed, parse_config
+from ledger.entries import changed
+from pipelines.config import Config, parse_config
 from privacy.plan import make_plan
 from transforms.errors import ConfigError
 

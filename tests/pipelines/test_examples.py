@@ -48,6 +48,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def release(project: Any, sample: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     """Runs an example over the sample data and returns the project that has its tables."""
     monkeypatch.chdir(sample)
+    monkeypatch.setenv("DISCREET_LEDGER", f"sqlite:///{project.root}/.discreet/ledger.db")
 
     def run(name: str) -> Any:
         ended = project.main(

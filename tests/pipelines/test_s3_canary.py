@@ -223,6 +223,6 @@ def test_s3_real_processes(project, mode):
     project.raised, project.log = [], type("Log", (), {"text": ""})
     assert_nowhere(project, ended)
     project.write_events(canary_events(project.base))
-    ended = project.process("run", str(project.write_config()), "--run-id", "one", *options)
+    ended = project.process("run", str(project.write_config()), "--run-id", "two", *options)
     assert json.loads(ended.out)["drawn"] is True
     assert_nowhere(project, ended)

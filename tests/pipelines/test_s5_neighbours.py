@@ -42,6 +42,7 @@ def seen(project: Any, run_id: str) -> dict[str, Any]:
     ended = project.run(run_id=run_id)
     assert ended.status == 0, ended.complaint
     outcome, manifest = ended.json, project.manifest(run_id)
+    assert len(manifest.pop("charge")) == 64
     for release in outcome["releases"].values():
         del release["keys"]
     for file in manifest["files"]:

@@ -1,0 +1,142 @@
+"""A dataset's book: what its entries come to. Pure; knows nothing of where they are kept."""
+
+import datetime
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from ledger.entries import Entry
+from privacy.pots import Limit, Pots
+from transforms.errors import CheckError
+
+Window = tuple[datetime.date, datetime.date]
+"""The first and the last period that a run is about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """What one run may spend, or has spent.
+
+    Attributes:
+        state: `reserved` (it may have drawn), `settled` (it has published), `void` (it read nothing).
+        window: the periods that it is about; None for all.
+    """
+
+    run: str
+    number: int
+    digest: str
+    state: str
+    pots: Pots
+    window: Window | None
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    """What a dataset's entries come to.
+
+    Attributes:
+        unit: who is protected; the same for all runs.
+        charges: in their order; of a run id whose charge is void there may be another one later.
+        limits: what each entry about the limit says, the first one included.
+    """
+
+    dataset: str
+    last: Entry
+    unit: dict[str, Any]
+    limit: Limit
+    charges: tuple[Charge, ...]
+    limits: tuple[dict[str, Any], ...]
+
+    def charge(self, run: str) -> Charge | None:
+        """The charge of a run id, but for void ones."""
+        return next((charge for charge in reversed(self.charges) if charge.run == run and charge.state != "void"), None)
+
+    def spent(self, window: Window | None = None) -> list[Pots]:
+        """What was spent in each stretch of a window in which the same charges count; without a window, of all time.
+
+        Source: docs/guarantee.md, "Several runs".
+        """
+        total = Pots()
+        changes: defaultdict[int, Pots] = defaultdict(Pots)
+        for charge in self.charges:
+            if charge.state == "void":
+                continue
+            if charge.window is None:
+                total += charge.pots
+            else:
+                changes[charge.window[0].toordinal()] += charge.pots
+                changes[charge.window[1].toordinal() + 1] += charge.pots.times(-1)
+        first, last = (day.toordinal() for day in window) if window else (-1, datetime.date.max.toordinal())
+        totals = []
+        for edge, change in sorted(changes.items()):
+            if edge > last:
+                break
+            if edge > first:
+                totals.append(total)
+            total += change
+        return [*totals, total]
+
+    def fits(self, cost: Pots, window: Window | None) -> bool:
+        """Whether a charge would stay within the limit in each period that it is about."""
+        return all(self.limit.admits(spent + cost) for spent in self.spent(window))
+
+    def fullest(self, window: Window | None = None) -> Pots:
+        """What was spent where most was."""
+        return max(self.spent(window), key=self.limit.part)
+
+
+def read_book(entries: Sequence[Entry], digests: Sequence[str]) -> Book:
+    """The book of a dataset that has entries.
+
+    Args:
+        digests: that were kept beside the entries.
+
+    Raises:
+        CheckError: an entry is missing, or is not what it was.
+    """
+    for number, (entry, digest) in enumerate(zip(entries, digests, strict=True), start=1):
+        before = entries[number - 2].digest if number > 1 else ""
+        if (entry.number, entry.before, entry.digest) != (number, before, digest) or (entry.kind == "open") != (number == 1):
+            raise CheckError(
+                f"ledger: entry {number} of dataset {entry.dataset} is missing or was changed; restore the ledger from a backup"
+            )
+    charges: dict[int, Charge] = {}
+    open_of: dict[str, int] = {}
+    for entry in entries:
+        if entry.kind == "charge":
+            charges[entry.number] = _charge(entry)
+            open_of[entry.content["run"]] = entry.number
+        elif entry.kind in ("settle", "void"):
+            number = open_of[entry.content["run"]]
+            charges[number] = replace(charges[number], state="settled" if entry.kind == "settle" else "void")
+    limits = [entry.content for entry in entries if entry.kind in ("open", "limit")]
+    return Book(
+        dataset=entries[0].dataset,
+        last=entries[-1],
+        unit=entries[0].content["unit"],
+        limit=Limit(epsilon=limits[-1]["limit"]["epsilon"], delta=limits[-1]["limit"]["delta"]),
+        charges=tuple(charges.values()),
+        limits=tuple(limits),
+    )
+
+
+def _charge(entry: Entry) -> Charge:
+    content = entry.content
+    window = content["window"]
+    return Charge(
+        run=content["run"],
+        number=entry.number,
+        digest=entry.digest,
+        state="reserved",
+        pots=Pots(**{name: Fraction(value) for name, value in content["pots"].items()}),
+        window=None if window is None else (datetime.date.fromisoformat(window[0]), datetime.date.fromisoformat(window[1])),
+        content=content,
+    )
+
+
+def pots_json(pots: Pots) -> dict[str, str]:
+    """Pots as exact rationals in texts."""
+    return {name: str(value) for name, value in vars(pots).items()}

@@ -1,0 +1,214 @@
+"""What may be done with a ledger: reserve before anything is read, settle after publishing, and nothing that gives back."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.book import Book, Charge, Window, pots_json, read_book
+from ledger.entries import Entry, Kind, changed, next_entry
+from ledger.store import Store, missing
+from privacy.pots import Limit, Pots
+from transforms.errors import BudgetError, CheckError, ConfigError
+
+DEFAULT_LIMIT = Limit(epsilon=10.0, delta=1e-5)
+"""Of a dataset whose config declares none."""
+
+_TRIES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A run that wants to spend.
+
+    Attributes:
+        unit: who is protected, as JSON values.
+        stages: what it will draw, as JSON values.
+        inputs: fingerprint of its files. Never published.
+        limit: that the config declares, if it does.
+        fitting: from a test of costs to the largest epsilon with which a run like this one passes it, if there is one.
+    """
+
+    dataset: str
+    run: str
+    unit: dict[str, Any]
+    window: Window | None
+    pots: Pots
+    stages: list[dict[str, Any]]
+    config: dict[str, Any]
+    config_digest: str
+    inputs: str
+    limit: Limit | None
+    fitting: Callable[[Callable[[Pots], bool]], float | None]
+
+
+class Ledger:
+    """The books of all datasets in one store."""
+
+    def __init__(self, store: Store) -> None:
+        """Raises BudgetError: there is none."""
+        if not store.exists():
+            raise missing(store.name)
+        self.store = store
+
+    @property
+    def name(self) -> str:
+        """Where it is, without a password."""
+        return self.store.name
+
+    def book(self, dataset: str) -> Book | None:
+        """The book of a dataset; None where nothing was ever charged.
+
+        Raises:
+            CheckError: entries are missing or were changed.
+        """
+        entries, digests = self.store.entries(dataset)
+        return read_book(entries, digests) if entries else None
+
+    def books(self) -> list[Book]:
+        """The books of all datasets, by name."""
+        found = (self.book(dataset) for dataset in self.store.datasets())
+        return [book for book in found if book is not None]
+
+    def reserve(self, request: Request) -> Charge:
+        """Charges a run, or finds its charge where it died before.
+
+        Raises:
+            BudgetError: it does not fit, or protects others than the runs before it.
+            ConfigError: the run id has a charge for another config or input; or the config's limit is not the ledger's.
+        """
+        for _ in range(_TRIES):
+            book = self.book(request.dataset)
+            known = self.check(request, book)
+            if known is not None:
+                return known
+            entries = self._entries(request, book)
+            if self.store.append(entries):
+                made = self._book(request.dataset).charge(request.run)
+                assert made is not None
+                return made
+        raise BudgetError(f"ledger {self.name}: is in use by too many at once; start again")
+
+    def check(self, request: Request, book: Book | None) -> Charge | None:
+        """Raises what `reserve` would raise now. Returns the charge that the run has already, if it died before."""
+        if book is None:
+            limit = request.limit or DEFAULT_LIMIT
+            if not limit.admits(request.pots):
+                raise BudgetError(self._too_much(request, limit, Pots(), limit.admits))
+            return None
+        if book.unit != request.unit:
+            differing = ", ".join(sorted(key for key in request.unit if book.unit.get(key) != request.unit[key]))
+            raise BudgetError(
+                f"ledger {self.name}: dataset {request.dataset} protects another privacy unit ({differing} differs), and "
+                f"what is spent on different units cannot be added up; choose another dataset, or the same unit"
+            )
+        if request.limit is not None and request.limit != book.limit:
+            raise ConfigError(
+                f"ledger.limit: is epsilon {request.limit.epsilon:g}, delta {request.limit.delta:g}, but the ledger's is epsilon "
+                f"{book.limit.epsilon:g}, delta {book.limit.delta:g}; change the ledger's with discreet ledger limit, or this one"
+            )
+        known = book.charge(request.run)
+        if known is not None:
+            self._check_same(request, known)
+            return known
+
+        def fits(cost: Pots) -> bool:
+            return book.fits(cost, request.window)
+
+        if not fits(request.pots):
+            raise BudgetError(self._too_much(request, book.limit, book.fullest(request.window), fits))
+        return None
+
+    def charge(self, dataset: str, run: str) -> Charge:
+        """The charge of a run that has drawn.
+
+        Raises:
+            CheckError: it has none.
+        """
+        book = self.book(dataset)
+        found = book.charge(run) if book else None
+        if found is None:
+            raise CheckError(
+                f"ledger {self.name}: has no charge for run {run} of dataset {dataset}, which has drawn; restore the ledger"
+            )
+        return found
+
+    def settle(self, dataset: str, run: str) -> None:
+        """Notes that a run has published. Does nothing where that is noted already.
+
+        Raises:
+            CheckError: the run has no charge.
+        """
+        self._close(dataset, run, "settle", {})
+
+    def void(self, dataset: str, run: str, reason: str) -> None:
+        """Gives a charge back. Only for a run that is certain to have read nothing."""
+        self._close(dataset, run, "void", {"reason": reason})
+
+    def set_limit(self, dataset: str, limit: Limit, reason: str) -> None:
+        """Changes the limit of a dataset, for a reason that is kept for ever.
+
+        Raises:
+            BudgetError: nothing was ever charged on it.
+        """
+        for _ in range(_TRIES):
+            last = self._book(dataset).last
+            content = {"limit": {"epsilon": limit.epsilon, "delta": limit.delta}, "reason": reason}
+            if self.store.append([next_entry(dataset, last, "limit", content)]):
+                return
+
+    def _book(self, dataset: str) -> Book:
+        book = self.book(dataset)
+        if book is None:
+            raise BudgetError(f"ledger {self.name}: nothing was ever charged on dataset {dataset}; correct its name")
+        return book
+
+    def _close(self, dataset: str, run: str, kind: Kind, content: dict[str, Any]) -> None:
+        for _ in range(_TRIES):
+            book = self._book(dataset)
+            charge = self.charge(dataset, run)
+            if charge.state != "reserved" or self.store.append([next_entry(dataset, book.last, kind, {"run": run} | content)]):
+                return
+
+    def _entries(self, request: Request, book: Book | None) -> list[Entry]:
+        """The charge, and before it the opening of a new dataset's book."""
+        entries: list[Entry] = []
+        last = book.last if book else None
+        if last is None:
+            limit = request.limit or DEFAULT_LIMIT
+            opened = {"unit": request.unit, "limit": {"epsilon": limit.epsilon, "delta": limit.delta}}
+            last = next_entry(request.dataset, None, "open", opened)
+            entries.append(last)
+        window = [day.isoformat() for day in request.window] if request.window else None
+        content = {
+            "run": request.run,
+            "config": request.config,
+            "config_digest": request.config_digest,
+            "window": window,
+            "stages": request.stages,
+            "pots": pots_json(request.pots),
+            "inputs": request.inputs,
+            "nonce": secrets.token_hex(32),
+        }
+        return [*entries, next_entry(request.dataset, last, "charge", content)]
+
+    def _check_same(self, request: Request, known: Charge) -> None:
+        if known.content["config_digest"] != request.config_digest:
+            differences = ", ".join(changed(known.content["config"], request.config))
+            raise ConfigError(f"run {request.run}: is charged for another config ({differences}); choose another --run-id")
+        if known.state == "settled":
+            raise CheckError(
+                f"run {request.run}: has published, but its files are gone; restore them, they are never drawn again, or choose "
+                f"another --run-id, which costs anew"
+            )
+        if known.content["inputs"] != request.inputs:
+            raise ConfigError(f"run {request.run}: was started on other files (events.files changed); choose another --run-id")
+
+    def _too_much(self, request: Request, limit: Limit, spent: Pots, fits: Callable[[Pots], bool]) -> str:
+        largest = request.fitting(fits)
+        cure = "nothing fits any more" if largest is None else f"an epsilon of {largest:.3g} would fit"
+        return (
+            f"ledger {self.name}: dataset {request.dataset} has spent {limit.part(spent):.1%} of its limit (epsilon "
+            f"{limit.epsilon:g}, delta {limit.delta:g}), and run {request.run} needs another {limit.part(request.pots):.1%}; "
+            f"{cure}; lower budget.epsilon, or raise the limit with discreet ledger limit"
+        )

@@ -1,0 +1,137 @@
+"""Pots: what runs on the same people spend together, in sums that stay valid where a later run is chosen by earlier outputs."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+from privacy.gaussian import COLLISION, COORDINATES, closed_form_mu, gaussian_delta, zcdp_delta, zcdp_mu
+from privacy.plan import Plan, SelectionStage
+
+_STEP = 2**120
+"""Pots are whole multiples of 1/_STEP, rounded up: no charge is too small to be counted."""
+
+_ROOT = math.isqrt(COORDINATES // 600) + 1
+"""At least the root of COORDINATES / 600."""
+
+_CLOSED_FORM_LIMIT = 12
+"""Up to this epsilon a limit is resolved by the closed form; beyond it, the factor e^epsilon of rounding is too large."""
+
+
+def _up(exact: Fraction) -> Fraction:
+    return Fraction(math.ceil(exact * _STEP), _STEP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pots:
+    """What has been spent. Exact.
+
+    Attributes:
+        mu2: of Gaussian stages, the sum of norm^2 / scale^2.
+        epsilon: of pure stages.
+        delta: of selections and of ids.
+        distance: between the discrete noise and the rounded continuous noise, in total variation.
+    """
+
+    mu2: Fraction = Fraction(0)
+    epsilon: Fraction = Fraction(0)
+    delta: Fraction = Fraction(0)
+    distance: Fraction = Fraction(0)
+
+    def __add__(self, other: "Pots") -> "Pots":
+        return Pots(
+            mu2=self.mu2 + other.mu2,
+            epsilon=self.epsilon + other.epsilon,
+            delta=self.delta + other.delta,
+            distance=self.distance + other.distance,
+        )
+
+    def times(self, runs: int) -> "Pots":
+        """What so many of the same come to."""
+        return Pots(mu2=self.mu2 * runs, epsilon=self.epsilon * runs, delta=self.delta * runs, distance=self.distance * runs)
+
+    def epsilon_at(self, delta: float) -> float:
+        """The smallest epsilon such that all that was spent is (epsilon, delta)-DP, rounded up; infinite where delta is spent.
+
+        Source: docs/guarantee.md, "Several runs".
+        """
+        if self == Pots():
+            return 0.0
+        mu = math.sqrt(self.mu2) * (1 + 1e-12)
+
+        def holds(epsilon: float) -> bool:
+            exact = zcdp_delta(epsilon, mu) if mu else 0.0
+            if epsilon <= _CLOSED_FORM_LIMIT and mu:
+                exact = min(exact, gaussian_delta(epsilon, mu) + 2.0**-46 + (1 + math.exp(epsilon)) * float(self.distance))
+            return exact + float(self.delta) <= delta * (1 - 1e-9)
+
+        if float(self.delta) >= delta:
+            return math.inf
+        low, high = 0.0, 1.0
+        while not holds(high):
+            low, high = high, 2 * high
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if holds(middle) else (middle, high)
+        return high + float(self.epsilon)
+
+
+def cost(plan: Plan) -> Pots:
+    """What one run of a plan spends.
+
+    Guarantee: at least what its stages cost, from the very numbers that the noise is drawn with.
+    Source: docs/guarantee.md, "Several runs".
+    """
+    least = min(Fraction(stage.scale) for stage in plan.stages)
+    selections = (Fraction(stage.delta) for stage in plan.stages if isinstance(stage, SelectionStage))
+    return Pots(
+        mu2=_up(sum(((Fraction(stage.norm) / Fraction(stage.scale)) ** 2 for stage in plan.stages), Fraction(0))),
+        delta=_up(sum(selections, Fraction(COLLISION))),
+        distance=_up(_ROOT / least**2),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """What may be spent for ever: (epsilon, delta), and the pots that it comes to.
+
+    Half of delta is for selections, ids and rounding, the rest for Gaussian noise. No part is set aside for pure stages.
+
+    Guarantee: runs whose costs `admits` are together (epsilon, delta)-DP, also where each is chosen by the outputs before it.
+    Source: docs/guarantee.md, "Several runs".
+    """
+
+    epsilon: float
+    delta: float
+
+    @cached_property
+    def mu2(self) -> Fraction:
+        """The pot of Gaussian stages."""
+        mu = (closed_form_mu if self.epsilon <= _CLOSED_FORM_LIMIT else zcdp_mu)(self.epsilon, self.delta / 2)
+        return Fraction(math.floor(Fraction(mu) ** 2 * _STEP), _STEP)
+
+    @cached_property
+    def delta_pot(self) -> Fraction:
+        """The pot of selections, ids and rounding."""
+        return Fraction(self.delta) / 2
+
+    def delta_of(self, spent: Pots) -> Fraction:
+        """What was spent of the pot of delta."""
+        if self.epsilon > _CLOSED_FORM_LIMIT:
+            return spent.delta  # discrete noise is covered as it is
+        return spent.delta + (2 + math.ceil(math.exp(self.epsilon))) * spent.distance
+
+    def admits(self, spent: Pots) -> bool:
+        """Whether so much may be spent in all."""
+        return spent.mu2 <= self.mu2 and spent.epsilon == 0 and self.delta_of(spent) <= self.delta_pot
+
+    def part(self, spent: Pots) -> float:
+        """The part of the limit that is spent, by the fuller pot."""
+        return max(float(spent.mu2 / self.mu2), float(self.delta_of(spent) / self.delta_pot))
+
+    def runs(self, each: Pots, spent: Pots | None = None) -> int:
+        """How many more runs of the same cost fit."""
+        spent = spent or Pots()
+        left = [(self.mu2 - spent.mu2) / each.mu2] if each.mu2 else []
+        left.append((self.delta_pot - self.delta_of(spent)) / self.delta_of(each))
+        return max(0, math.floor(min(left)))
