@@ -16,7 +16,7 @@ from transforms.errors import InputError
 from transforms.file_state import FileState
 from transforms.normalise import normalise
 from transforms.quarantine import set_aside
-from transforms.text_events import TextBatch, TextFormat, read_text
+from transforms.text_events import TextBatch, TextFormat, merged, read_text
 from transforms.work_folder import WorkFolder, guarded
 
 BATCH_ROWS = 1 << 20
@@ -172,7 +172,7 @@ def read_text_part(part: FilePart, schema: pa.Schema, text: TextFormat) -> Itera
     """
     part.state.check(part.path)
     try:
-        yield from read_text(part.path, schema.names, text)
+        yield from merged(read_text(part.path, schema.names, text))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{part.path}: cannot be read or decompressed ({type(error).__name__}); replace the file") from None
     part.state.check(part.path)

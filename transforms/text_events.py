@@ -5,7 +5,7 @@ A line that cannot be read goes to the quarantine. Quoted CSV values may hold de
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,16 +13,23 @@ import pyarrow as pa
 
 from transforms.columns import one_batch
 from transforms.errors import InputError
-from transforms.text_lines import BLOCK_BYTES, mark_delimiters, read_lines
+from transforms.text_lines import BLOCK_BYTES, CsvLines, cut_lines, read_lines
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 NULLS = ("", "NA", "null", "NaN")
+_NULL_STARTS = ", ".join(sorted({str(ord(null[0])) for null in NULLS if null}))
 _HEADER_BYTES = 1 << 16
+_MERGED_ROWS, _MERGED_BYTES = 1 << 20, 1 << 26
 _ISO = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_TIME = _ISO + "([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?"
 _ZONE = "(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)"
+
+_VISIBLE = "ord({}) between 33 and 127"
+"""SQL for whether a text begins with a visible ASCII character: then there is nothing to trim there."""
+
+_NOT_BLANK = f"case when {_VISIBLE.format('text')} then true else trim(text) <> '' or not readable end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,65 +96,93 @@ def read_text(path: str, columns: Sequence[str], text: TextFormat, block_bytes: 
     header = None if is_json(path) else csv_header(path, text)
     if header is None:
         text = TextFormat(types=text.types)  # the other options are about CSV
-    query = _query(_json_fields(columns) if header is None else _csv_fields(columns, header), columns, text)
+    places = [] if header is None else [header.index(name) for name in columns]
+    query = _query(_json_fields(columns) if header is None else _csv_fields(columns), columns, text)
     with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
         first = True
         for lines in read_lines(path, text.encoding, block_bytes):
             table = pa.table({"line": lines.numbers, "text": lines.texts, "readable": lines.readable})
             if header is not None:
-                marked, sound = mark_delimiters(lines.texts, text.delimiter)
-                table = table.append_column("marked", marked).append_column("sound", sound).slice(int(first))
+                table = _with_values(table, cut_lines(lines.texts, text.delimiter, len(header), places)).slice(int(first))
             first = False
             yield _parse(connection, table, query, columns, text)
 
 
+def merged(batches: Iterable[TextBatch]) -> Iterator[TextBatch]:
+    """The same in batches of about a million lines, or 64 MiB: each batch costs the steps that follow."""
+    held: list[TextBatch] = []
+    rows = size = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.events.num_rows + batch.bad.num_rows
+        size += batch.events.nbytes + batch.bad.nbytes
+        if rows >= _MERGED_ROWS or size >= _MERGED_BYTES:
+            yield _concatenated(held)
+            held, rows, size = [], 0, 0
+    if held:
+        yield _concatenated(held)
+
+
+def _concatenated(batches: Sequence[TextBatch]) -> TextBatch:
+    return TextBatch(
+        one_batch(pa.Table.from_batches([batch.events for batch in batches])),
+        one_batch(pa.Table.from_batches([batch.bad for batch in batches])),
+    )
+
+
 def _query(fields: str, columns: Sequence[str], text: TextFormat) -> str:
-    """SQL for line, text, the typed columns, and the reason why a line cannot be read, null where it can."""
+    """SQL for line, the reason why it cannot be read and its text, null where it can, and the typed columns t0, t1, ..."""
     kinds = [text.type_of(name) for name in columns]
     typed = ", ".join(f"{typed_sql(f'v{place}', kind, text)} as t{place}" for place, kind in enumerate(kinds))
     reasons = " ".join(
         f"when v{place} is not null and t{place} is null then {_literal(f'column {name} is no {kind}')}"
         for place, (name, kind) in enumerate(zip(columns, kinds, strict=True))
     )
-    named = ", ".join(f"t{place} as {_quoted(name)}" for place, name in enumerate(columns))
+    found = ", ".join(f"t{place}" for place in range(len(columns)))
     return f"""
-        with fielded as ({fields}), typed as (select *, {typed} from fielded)
-        select line, text, {named}, case when fault is not null then fault {reasons} end as reason from typed"""
+        with fielded as ({fields}), typed as (select *, {typed} from fielded),
+          judged as (select *, case when fault is not null then fault {reasons} end as reason from typed)
+        select line, reason, case when reason is not null then text end as text, {found} from judged"""
 
 
 def _parse(connection: "DuckDBPyConnection", table: pa.Table, query: str, columns: Sequence[str], text: TextFormat) -> TextBatch:
     connection.register("lines", table)
     parsed = connection.sql(query).to_arrow_table()
-    good = parsed.filter(parsed["reason"].is_null())
     bad = parsed.filter(parsed["reason"].is_valid())
+    good = parsed.filter(parsed["reason"].is_null()) if bad.num_rows else parsed
     schema = pa.schema([pa.field(name, text.type_of(name)) for name in columns])
     return TextBatch(
-        one_batch(good.select(list(columns)).cast(schema)),
-        one_batch(bad.select(["line", "reason", "text"]).cast(BAD_SCHEMA)),
+        one_batch(good.select(range(len(BAD_SCHEMA), good.num_columns)).rename_columns(schema.names).cast(schema)),
+        one_batch(bad.select(BAD_SCHEMA.names).cast(BAD_SCHEMA)),
     )
 
 
 BAD_SCHEMA = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
 
 
-def _csv_fields(columns: Sequence[str], header: Sequence[str]) -> str:
+def _with_values(table: pa.Table, lines: CsvLines) -> pa.Table:
+    table = table.append_column("sound", lines.sound).append_column("complete", lines.complete)
+    for place, column in enumerate(lines.columns):
+        table = table.append_column(f"p{place}", column.values).append_column(f"q{place}", column.quoted)
+    return table
+
+
+def _csv_fields(columns: Sequence[str]) -> str:
     """SQL for line, text, fault, and v0, v1, ...: the columns' texts, null where they say so or there is a fault."""
-    found = ", ".join(f"parts[{header.index(name) + 1}] as p{place}" for place, name in enumerate(columns))
     nulls = ", ".join(map(_literal, NULLS))
-    values = ", ".join(f"{_csv_value(f'p{place}', nulls)} as v{place}" for place in range(len(columns)))
+    values = ", ".join(f"{_csv_value(f'p{place}', f'q{place}', nulls)} as v{place}" for place in range(len(columns)))
     return f"""
-        select line, text, fault, {values} from (
-          select line, text, {found}, case when not readable then 'the line is no text in the declared encoding, or too long'
-            when not sound then 'a quote is not closed, or stands in the wrong place'
-            when len(parts) <> {len(header)} then 'the line has more or fewer values than the header' end as fault
-          from (select *, string_split(marked, chr(31)) as parts from lines where trim(text) <> '' or not readable))"""
+        select line, text, {values}, case when not readable then 'the line is no text in the declared encoding, or too long'
+          when not sound then 'a quote is not closed, or stands in the wrong place'
+          when not complete then 'the line has more or fewer values than the header' end as fault
+        from lines where {_NOT_BLANK}"""
 
 
-def _csv_value(part: str, nulls: str) -> str:
-    # Long values cannot be null, which saves most of the trimming.
-    return f"""case when fault is not null then null
-      when (length({part}) < 8 or starts_with({part}, ' ')) and trim({part}) in ({nulls}) then null
-      when starts_with({part}, '"') then nullif(replace({part}[2:-2], '""', '"'), '') else {part} end"""
+def _csv_value(part: str, quoted: str, nulls: str) -> str:
+    # Long values cannot be null, and few begin like one, which saves most of the trimming.
+    return f"""case when {quoted} then nullif(replace({part}, '""', '"'), '')
+      when {_VISIBLE.format(part)} and ord({part}) not in ({_NULL_STARTS}) then {part}
+      when (length({part}) < 8 or starts_with({part}, ' ')) and trim({part}) in ({nulls}) then null else {part} end"""
 
 
 def _json_fields(columns: Sequence[str]) -> str:
@@ -159,7 +194,7 @@ def _json_fields(columns: Sequence[str]) -> str:
           select *, case when fault is null then json_extract_string(text, [{paths}]) end as f from (
             select *, case when not readable then 'the line is no UTF-8, or too long'
               when not starts_with(ltrim(text), '{{') or not json_valid(text) then 'the line is no JSON object' end as fault
-            from lines where trim(text) <> '' or not readable))"""
+            from lines where {_NOT_BLANK}))"""
 
 
 def typed_sql(value: str, kind: pa.DataType, text: TextFormat) -> str:
@@ -193,7 +228,3 @@ def _if(value: str, pattern: str, then: str) -> str:
 
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -5,6 +5,7 @@ import datetime as dt
 import gzip
 import io
 import json
+import re
 from decimal import Decimal
 
 import pyarrow as pa
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.text_events import TextFormat, read_text
-from transforms.text_lines import SEPARATOR, mark_delimiters
+from transforms.text_events import TextFormat, merged, read_text
+from transforms.text_lines import cut_lines
 
 TYPES = {
     "id": pa.string(),
@@ -183,15 +184,41 @@ FIELD = st.text(st.characters(blacklist_characters="\n\r\x1f\x00", blacklist_cat
 
 
 @given(st.lists(st.lists(FIELD, min_size=2, max_size=4), min_size=1, max_size=6), st.sampled_from(",;|"))
-def test_marked_lines_are_those_of_the_csv_module(rows, delimiter):
+def test_cut_lines_are_those_of_the_csv_module(rows, delimiter):
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(rows)
-    marked, sound = mark_delimiters(pa.array(out.getvalue().split("\n")[:-1]), delimiter)
-    assert sound.to_pylist() == [True] * len(rows)
-    values = [
-        [part[1:-1].replace('""', '"') if part[:1] == '"' else part for part in line.as_py().split(SEPARATOR)] for line in marked
+    assert cut(out.getvalue().split("\n")[:-1], delimiter, 3) == [row if len(row) == 3 else None for row in rows]
+
+
+@given(st.lists(st.text('",a \x1fé', max_size=10), min_size=1, max_size=8), st.integers(1, 4))
+def test_cut_lines_follow_the_grammar_of_each_alone(texts, width):
+    value = '"(?:[^"]|"")*"|[^",]*'
+    sound = [re.fullmatch(f"(?:{value})(?:,(?:{value}))*", text) is not None and "\x1f" not in text for text in texts]
+    assert cut_lines(pa.array(texts), ",", width, []).sound.to_pylist() == sound
+    rows = [re.findall(f"(?:^|,)({value})", text) for text in texts]
+    plain = [[part[1:-1].replace('""', '"') if part[:1] == '"' else part for part in row] for row in rows]
+    expected = [row if good and len(row) == width else None for row, good in zip(plain, sound, strict=True)]
+    assert cut(texts, ",", width) == expected
+
+
+def cut(texts, delimiter, width):
+    """The values of each line, None where it is not complete. The lines are a slice of others."""
+    lines = cut_lines(pa.array(['a,"', *texts, '"'])[1:-1], delimiter, width, range(width))
+    columns = [
+        [value.replace('""', '"') if quoted else value for value, quoted in zip(*map(pa.Array.to_pylist, column), strict=True)]
+        for column in ((column.values, column.quoted) for column in lines.columns)
     ]
-    assert values == rows
+    return [list(row) if complete else None for *row, complete in zip(*columns, lines.complete.to_pylist(), strict=True)]
+
+
+@pytest.mark.parametrize("names", [["line", "text"], ["reason", "fault"], ["v0", "t0"], ["p0", "P0"]])
+def test_columns_may_have_any_name(tmp_path, names):
+    (tmp_path / "e.csv").write_text(",".join(names) + "\na,b\nc\n")
+    (tmp_path / "e.jsonl").write_text(json.dumps(dict(zip(names, "ab", strict=True))) + "\nc\n")
+    for name in ("e.csv", "e.jsonl"):
+        events, bad = read(tmp_path / name, columns=names)
+        assert events.to_pylist() == [dict(zip(names, "ab", strict=True))]
+        assert bad["text"].to_pylist() == ["c"]
 
 
 def test_lines_longer_than_a_mebibyte_are_set_aside(tmp_path):
@@ -226,3 +253,16 @@ def test_s4_where_a_block_ends_decides_nothing(tmp_path, pad):
     events, bad = read(path, columns=["id"])
     assert events["id"].to_pylist()[-2:] == [line.decode(), "last"]
     assert bad.num_rows == 0
+
+
+@pytest.mark.parametrize(("limit", "value", "batches"), [("ROWS", 10**6, 1), ("ROWS", 1, 3), ("BYTES", 1, 3)])
+def test_batches_are_merged_up_to_a_limit(tmp_path, monkeypatch, limit, value, batches):
+    path = tmp_path / "e.csv"
+    count = 900_000
+    path.write_text("id\n" + "".join(f"user {n:>6}\n" if n % 9 else '"\n' for n in range(count)))
+    assert 2 * (1 << 22) < path.stat().st_size < 3 * (1 << 22), "three blocks"
+    monkeypatch.setattr(f"transforms.text_events._MERGED_{limit}", value)
+    found = list(merged(read_text(str(path), ["id"], TextFormat())))
+    assert len(found) == batches
+    assert sum(batch.events.num_rows for batch in found) == count - count // 9
+    assert sum(batch.bad.num_rows for batch in found) == count // 9
