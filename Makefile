@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA := data/grocery
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run examples plan test lint format bench accuracy clean
+.PHONY: help setup data run examples plan test lint format bench bench-text accuracy clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ format: setup  ## write the code in the project's style
 
 bench: setup  ## time 10 million events against DuckDB without privacy
 	$(BIN)/python -m benchmarks.compare
+
+bench-text: setup  ## time 10 million events as CSV and JSON Lines against Parquet
+	$(BIN)/python -m benchmarks.text
 
 accuracy: data  ## show what bounds and noise cost on the sample data
 	$(BIN)/python -m benchmarks.accuracy configs/grocery.yaml

@@ -80,7 +80,7 @@ def main(runs: int) -> None:
         pairs = [(measure(discreet(events)), measure(duckdb(events))) for _ in range(runs + 1)][1:]
         ratio = statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs)
         ours, theirs = ([pair[place] for pair in pairs] for place in (0, 1))
-        table.add_row(size, *_cells(ours), *_cells(theirs), f"{ratio:.2f}")
+        table.add_row(size, *cells(ours), *cells(theirs), f"{ratio:.2f}")
         results[size] = {
             "ratio": ratio,
             "discreet": [asdict(one) for one in ours],
@@ -90,7 +90,7 @@ def main(runs: int) -> None:
     (DATA / "results.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
-def _cells(measured: list[Measured]) -> tuple[str, str]:
+def cells(measured: list[Measured]) -> tuple[str, str]:
     seconds = statistics.median(one.seconds for one in measured)
     return f"{seconds:.1f} s", f"{max(one.megabytes for one in measured) / 1000:.2f} GB"
 
