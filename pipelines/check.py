@@ -13,6 +13,9 @@ from transforms.errors import InputError
 from transforms.text_events import is_csv, is_json
 from transforms.text_types import FITS, sample
 
+_REASONS = 5
+"""So many are told of each file."""
+
 
 def check_files(config: Config, plan: Plan) -> Iterator[str]:
     """What is wrong with how text files are declared, a sentence each; names columns and rules, never values.
@@ -31,10 +34,11 @@ def check_files(config: Config, plan: Plan) -> Iterator[str]:
         except (pa.ArrowException, OSError):
             raise InputError(f"{path}: cannot be read or decompressed; replace the file") from None
         lines = found.events.num_rows + found.bad.num_rows
-        for reason in pc.value_counts(found.bad["reason"]).to_pylist():
-            if reason["counts"] > lines * (1 - FITS):
+        if found.bad.num_rows > lines * (1 - FITS):
+            reasons = sorted(pc.value_counts(found.bad["reason"]).to_pylist(), key=lambda reason: -reason["counts"])
+            for reason in reasons[:_REASONS]:
                 yield (
-                    f"{path}: more than {1 - FITS:.0%} of the first lines would be set aside, because {reason['values']}; "
+                    f"{path}: more than {1 - FITS:.0%} of the first lines would be set aside, some because {reason['values']}; "
                     f"correct events.types, events.csv or the file"
                 )
         for name, column in zip(found.events.schema.names, found.events.columns, strict=True):

@@ -238,7 +238,9 @@ def _init(known: argparse.Namespace) -> int:
     from transforms.work_folder import create_if_absent
 
     target = config_path(known.files) if known.to is None else Path(known.to)
-    text = first_config(known.files, target.stem)
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target}: is in no folder that is there; make the folder, or name another with --to")
+    text = first_config(known.files, target)
     if not create_if_absent(target, text.encode()):
         raise ConfigError(f"{target}: is there already; remove it, or name another with --to")
     then = ", ".join(f"discreet {command} {target}" for command in ("check", "plan", "run"))

@@ -1,5 +1,6 @@
 """The config: one YAML file that says what is read, what is released, and what it may cost."""
 
+import functools
 import hashlib
 import json
 import re
@@ -7,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -21,12 +22,23 @@ from transforms.errors import ConfigError
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+def _check_folder(path: str) -> str:
+    if "://" in path:
+        raise ValueError(f"{path!r} is not a local folder; this version publishes to local folders only, copy from there")
+    if path.startswith("~"):
+        raise ValueError(f"{path!r} begins with ~, which stands for nothing here; write the whole path")
+    return path
+
+
+Folder = Annotated[Path_, AfterValidator(_check_folder)]
+
+
 class Output(Strict):
     """Where releases go, in how many files each, and where the private folder is."""
 
-    path: Path_ = Field(description="the folder to publish in")
+    path: Folder = Field(description="the folder to publish in")
     files: Annotated[Count, Field(le=10_000)] = Field(1, description="Parquet files of each release")
-    private: Path_ | None = Field(None, description="where a run keeps its work, and bad lines; <path>.private where omitted")
+    private: Folder | None = Field(None, description="where a run keeps its work, and bad lines; <path>.private where omitted")
 
 
 class LimitConfig(Budget):
@@ -64,8 +76,14 @@ class Config(Strict):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"releases: two are called {name!r}; rename one")
+        unit = self.events.privacy_unit.columns
         for number, release in enumerate(self.releases):
             self._check_bounds(release, f"releases[{number}]")
+            if unit and not release.keys.public and set(unit) <= set(release.keys.columns):
+                raise ValueError(
+                    f"releases[{number}].keys.columns: hold the privacy unit, so each key has one unit and none could appear; "
+                    f"name columns that many units share"
+                )
         return self
 
     def _check_bounds(self, release: Release, where: str) -> None:
@@ -139,7 +157,7 @@ def parse_config(
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(sentences(error, _known_keys()))) from None
+        raise ConfigError("\n".join(sentences(error, _schema()))) from None
 
 
 def _tree(text: str, name: str) -> dict[str, Any]:
@@ -150,7 +168,8 @@ def _tree(text: str, name: str) -> dict[str, Any]:
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = (error.problem or "it cannot be parsed").splitlines()[0]
-        raise ConfigError(f"{name}{line}: this is no YAML 1.2: {problem}; correct it there") from None
+        cure = next((cure for sign, cure in _YAML_CURES.items() if sign in problem), "correct it there")
+        raise ConfigError(f"{name}{line}: this is no YAML 1.2: {problem}; {cure}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{name}: this is no YAML 1.2 ({type(error).__name__}); correct it") from None
     if not isinstance(tree, dict):
@@ -158,8 +177,15 @@ def _tree(text: str, name: str) -> dict[str, Any]:
     return tree
 
 
-def _known_keys() -> list[str]:
-    """Every key that a config may have."""
-    schema = Config.model_json_schema()
-    parts = [schema, *schema.get("$defs", {}).values()]
-    return sorted({key for part in parts for key in part.get("properties", {})})
+_YAML_CURES = {
+    "character '\\t'": "write spaces instead of tabs",
+    "undefined alias": "put what begins with * in quotes",
+    "character '%'": "put what begins with % in quotes",
+    "expected ',' or": "close the bracket, or put what holds ${..}, a colon or a comma in quotes",
+}
+"""What mends what ruamel.yaml calls a problem."""
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return Config.model_json_schema()

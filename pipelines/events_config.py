@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-import pyarrow as pa
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -18,6 +17,7 @@ from pydantic import (
 )
 
 from privacy.metrics.base import Column, Count, Strict, Text
+from transforms.column_types import column_type
 from transforms.conditions import OPERATORS
 
 
@@ -50,7 +50,14 @@ def _check_date(value: Any) -> Any:
 
 _LISTED = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]})
 
-Path_ = Annotated[str, Field(min_length=1)]
+
+def _check_path(path: str) -> str:
+    if "\0" in path or path in ("null", "~"):
+        raise ValueError(f"{path!r} is no path; write one, or remove the key")
+    return path
+
+
+Path_ = Annotated[str, Field(min_length=1), AfterValidator(_check_path)]
 Paths = Annotated[tuple[Path_, ...], BeforeValidator(_listed), Field(min_length=1), _LISTED]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(_listed), Field(min_length=1), _LISTED]
 Timezone = Annotated[str, AfterValidator(_check_timezone)]
@@ -71,7 +78,7 @@ class PrivacyUnit(Strict):
                 "anyOf": [
                     {"type": "string"},
                     {"type": "array", "items": {"type": "string"}, "minItems": 1},
-                    {"type": "object", "properties": schema.pop("properties"), "additionalProperties": False},
+                    {key: schema.pop(key) for key in ("type", "properties", "additionalProperties")},
                 ]
             }
         )
@@ -86,8 +93,10 @@ class PrivacyUnit(Strict):
     def _check(self) -> Self:
         if len(set(self.columns)) < len(self.columns):
             raise ValueError("privacy_unit repeats a column; name each once")
-        if bool(self.columns) == (self.rows is not None):
-            raise ValueError("is empty or both; list at least one column, or write {rows: 10}")
+        if self.columns and self.rows is not None:
+            raise ValueError("has both columns and rows; write one of them")
+        if not self.columns and self.rows is None:
+            raise ValueError("is empty; list at least one column, or write {rows: 10}")
         return self
 
     @model_serializer
@@ -101,6 +110,13 @@ class LookupConfig(Strict):
     file: Path_ = Field(description="a Parquet file that holds each value of `by` once")
     by: Columns = Field(description="the column, or columns, that events and table share")
     columns: Annotated[tuple[Column, ...], Field(min_length=1)] = Field(description="what the events get from the table")
+
+    @field_validator("by")
+    @classmethod
+    def _check_by(cls, by: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(by)) < len(by):
+            raise ValueError(f"{list(by)} repeats a column; name each once")
+        return by
 
 
 class PeriodConfig(Strict):
@@ -188,41 +204,23 @@ class CsvConfig(Strict):
     )
     encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
 
+    @field_validator("timestamps")
+    @classmethod
+    def _check_timestamps(cls, form: str | None) -> str | None:
+        parts = set(re.findall("%-?(.|$)", form or ""))
+        if form is not None and not (
+            parts <= set("YymbBdHIMSfpzaA%") and parts & set("Yy") and parts & set("mbB") and "d" in parts
+        ):
+            raise ValueError(f"{form!r} is no form of dates; write day, month and year as %d, %m and %Y, such as %d/%m/%Y %H:%M")
+        return form
+
     @field_validator("delimiter")
     @classmethod
     def _check_delimiter(cls, delimiter: str) -> str:
         delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
-        if len(delimiter) != 1 or not delimiter.isascii() or delimiter.isalnum() or delimiter in '"\n\r\x1f.-+':
+        if len(delimiter) != 1 or delimiter not in "\t,;|:^~#&!$*":
             raise ValueError(f"{delimiter!r} cannot separate values; write one character such as , ; | or tab")
         return delimiter
-
-
-def column_type(text: str) -> pa.DataType:
-    """The Arrow type that a config names.
-
-    Raises:
-        ValueError: there is none.
-
-    >>> column_type("decimal(10,2)")
-    Decimal128Type(decimal128(10, 2))
-    """
-    decimal = re.fullmatch(r"decimal\(([0-9]{1,2}), *([0-9]{1,2})\)", text)
-    if decimal and 1 <= int(decimal[1]) <= 38 and int(decimal[2]) <= int(decimal[1]):
-        return pa.decimal128(int(decimal[1]), int(decimal[2]))
-    if text not in TYPES:
-        raise ValueError(f"{text!r} is no type; write one of {', '.join(TYPES)}, decimal(10,2)")
-    return TYPES[text]
-
-
-TYPES = {
-    "string": pa.string(),
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-    "date32": pa.date32(),
-    "timestamp": pa.timestamp("us"),
-    "timestamp(UTC)": pa.timestamp("us", "UTC"),
-}
 
 
 def _check_type(text: str) -> str:
@@ -278,6 +276,8 @@ class Events(Strict):
         for name, period in self.derive.items():
             if period.truncate in self.derive:
                 raise ValueError(f"derive.{name} truncates {period.truncate!r}, itself derived; truncate its source")
+        if self.window is not None and self.retain is not None and self.window.last < self.retain.first:
+            raise ValueError(f"window ends before {self.retain.first}, the first day that retain leaves; correct one of them")
         for column, forms in self.normalise.items():
             if len(set(forms)) < len(forms):
                 raise ValueError(f"normalise.{column} repeats a step; write each once")

@@ -1,7 +1,9 @@
 """What is wrong with a config, one sentence a fault: where, value, rule, cure."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -30,37 +32,90 @@ _RULES = {
     "literal_error": "is not known; write {expected}",
 }
 
+_SHAPES = ("too_long", "too_short", "tuple_type", "dict_type", "model_type", "model_attributes_type")
 
-def sentences(error: ValidationError, known: Iterable[str]) -> list[str]:
+_FORMS = {
+    "clip": "[0, 12.5]",
+    "keys": "{columns: [shop]}",
+    "budget": "{epsilon: 1, delta: 1.0e-6}",
+    "bounds": "{keys_per_unit: 4, rows_per_key: 5}",
+    "output": "{path: out/sales}",
+}
+"""How parts of the config are written."""
+
+
+_INTERNAL = re.compile(r"str|tuple\[.*|\[key\]")
+"""Parts of a place that are pydantic's own."""
+
+_MOST_SENTENCES = 20
+_LONGEST_VALUE = 60
+
+
+def sentences(error: ValidationError, schema: Mapping[str, Any]) -> list[str]:
     """The faults that pydantic found, each once.
 
     Args:
-        known: every key that a config may have, for "did you mean".
+        schema: JSON Schema of the config, for "did you mean".
     """
     # Where all entries of a list are wrong, pydantic adds that it is empty.
     faults = [fault for fault in error.errors() if fault["type"] != "too_short" or not fault["input"]]
-    return list(dict.fromkeys(_sentence(fault, known) for fault in faults))
+    found = list(dict.fromkeys(_sentence(fault, schema) for fault in faults))
+    more = len(found) - _MOST_SENTENCES
+    return found if more <= 0 else [*found[:_MOST_SENTENCES], f"config: has {more} more faults like these; correct these first"]
 
 
-def _sentence(error: ErrorDetails, known: Iterable[str]) -> str:
+def _sentence(error: ErrorDetails, schema: Mapping[str, Any]) -> str:
     """One fault as where: value rule; cure."""
+    internal = [isinstance(part, str) and bool(_INTERNAL.fullmatch(part)) for part in error["loc"]]
+    loc = error["loc"][: internal.index(True)] if any(internal) else error["loc"]
     where = ""
-    for part in error["loc"]:
+    for part in loc:
         where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
-        key = str(error["loc"][-1])
-        if key in known:
+        key = str(loc[-1])
+        if any(key in part.get("properties", {}) for part in (schema, *schema["$defs"].values())):
             return f"{where}: is not a key here; remove it or move it"
-        close = difflib.get_close_matches(key, known, 1)
+        close = difflib.get_close_matches(key, _keys_at(schema, loc[:-1]), 1)
         cure = f"did you mean {close[0]}?" if close else "remove it or correct its name"
         return f"{where}: is not a key that this version knows; {cure}"
     if kind == "value_error":
         message = str(error.get("ctx", {}).get("error", error["msg"]))
+    elif any(internal) and loc[-1] == "value":
+        message = "does not fit here; write one value, or a list of values for in and not_in"
+    elif kind in _SHAPES and loc and loc[-1] in _FORMS:
+        message = _shown(value, f"does not fit here; write {loc[-1]}: {_FORMS[str(loc[-1])]}")
     elif kind in _RULES:
         message = _RULES[kind].format(**error.get("ctx", {}))
-        if kind != "missing" and isinstance(value, str | int | float):
-            message = f"{value!r} {message}"
+        message = message if kind == "missing" else _shown(value, message)
     else:
         message = error["msg"]
     return f"{where}: {message}" if where else message
+
+
+def _shown(value: Any, message: str) -> str:
+    """A message after the value that it is about, where that is a single one."""
+    if not isinstance(value, str | int | float):
+        return message
+    return f"{repr(value)[:_LONGEST_VALUE]}{'...' if len(repr(value)) > _LONGEST_VALUE else ''} {message}"
+
+
+def _keys_at(schema: Mapping[str, Any], loc: Iterable[int | str]) -> list[str]:
+    """The keys that may be at a place of the config."""
+
+    def alternatives(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        if "$ref" in node:
+            return alternatives(schema["$defs"][node["$ref"].rpartition("/")[2]])
+        others = [*node.get("anyOf", ()), *node.get("oneOf", ())]
+        return [node, *(found for other in others for found in alternatives(other))]
+
+    nodes = alternatives(schema)
+    for part in loc:
+        children = (
+            node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part, node.get("additionalProperties"))
+            for node in nodes
+        )
+        # The kind of a metric is part of its place for pydantic, not for the schema.
+        found = [node for child in children if isinstance(child, Mapping) for node in alternatives(child)]
+        nodes = found if any(node.keys() & {"properties", "items", "additionalProperties"} for node in found) else nodes
+    return sorted({key for node in nodes for key in node.get("properties", {})})

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.events_config import Events, column_type
+from pipelines.events_config import Events
 from privacy.tallies import MOST_EVENTS
+from transforms.column_types import column_type
 from transforms.errors import ConfigError, InputError
 from transforms.file_state import FileState
 from transforms.read_events import BATCH_ROWS, FilePart, plain_type

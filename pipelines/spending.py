@@ -148,8 +148,8 @@ def fitting_epsilon(config: Config, fits: Callable[[Pots], bool], most: float) -
         except PlanError:
             return False
 
-    low, high = most * 1e-4, most
-    if not passes(low):
+    low, high = max(most * 1e-4, 1e-12), most
+    if low > high or not passes(low):
         return None
     while high / low > 1.001:
         middle = (low * high) ** 0.5

@@ -6,6 +6,7 @@ from typing import Any
 
 from transforms.errors import ConfigError
 
+_MOST_PARTS = 100_000
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -13,7 +14,13 @@ def fill_variables(tree: dict[str, Any], variables: Mapping[str, str], name: str
     """Replaces `${name}` in place where it is allowed."""
     used: set[str] = set()
 
+    left = _MOST_PARTS
+
     def fill(value: Any, where: str) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ConfigError(f"{name}: holds more than {_MOST_PARTS} parts, aliases written out; shorten it")
         if isinstance(value, dict):
             for key in value:
                 if not isinstance(key, str) or _VARIABLE.search(key):
@@ -25,7 +32,9 @@ def fill_variables(tree: dict[str, Any], variables: Mapping[str, str], name: str
             return value
         found = _VARIABLE.findall(value)
         if found and not _FILLED.fullmatch(where):
-            raise ConfigError(f"{where}: {value!r} uses a variable; only files, paths and values of where may, write it out")
+            raise ConfigError(
+                f"{where}: {value!r} uses a variable; only files, paths, dates and values of where may, write it out"
+            )
         for variable in found:
             if variable not in variables:
                 raise ConfigError(f"{where}: ${{{variable}}} is not set; add --var {variable}=VALUE")

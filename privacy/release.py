@@ -15,7 +15,9 @@ PARTITION = "run"
 class Budget(Strict):
     """What the whole run may spend."""
 
-    epsilon: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = Field(description="smaller is more private and less accurate")
+    epsilon: Annotated[Number, Field(gt=0, le=1e15, allow_inf_nan=False)] = Field(
+        description="smaller is more private and less accurate"
+    )
     delta: Annotated[Number, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
         description="how improbable it is that epsilon fails; well below 1 / number of units"
     )

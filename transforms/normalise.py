@@ -1,6 +1,8 @@
 """One spelling for texts that mean the same: before anything is grouped, looked up or compared."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +11,7 @@ import pyarrow.compute as pc
 from transforms.columns import readable_texts
 
 _END = b"\xff"
-"""Is in no UTF-8, and survives folding as a lone surrogate."""
+"""Ends each value: it is in no UTF-8, and as a lone surrogate nothing folds it or is composed across it."""
 
 
 def normalise(column: pa.Array, forms: Sequence[str]) -> pa.Array:
@@ -29,21 +31,21 @@ def normalise(column: pa.Array, forms: Sequence[str]) -> pa.Array:
         if form == "trim":
             column = pc.utf8_trim_whitespace(column)
         elif form == "casefold":
-            column = _casefold(column)
+            column = _as_one_text(column, str.casefold)
         else:
-            column = pc.utf8_normalize(column, form="NFC")
+            column = _as_one_text(column, partial(unicodedata.normalize, "NFC"))
     return column
 
 
-def _casefold(column: pa.Array) -> pa.Array:
-    # Arrow lowers letters one by one; folding may make two of one, so the whole column is folded as one text.
+def _as_one_text(column: pa.Array, change: Callable[[str], str]) -> pa.Array:
+    """Changes all values at once: Arrow lowers letters one by one, and its normal form C is not composed."""
     marked = pc.binary_join_element_wise(pc.fill_null(column, "").cast(pa.binary()), b"", _END)
     marked = pa.concat_arrays([marked])  # drops an offset
     offsets = np.frombuffer(marked.buffers()[1], np.int32)
     text = pa.py_buffer(marked.buffers()[2] or b"").to_pybytes()[: offsets[len(column)]]
-    folded = text.decode("utf-8", "surrogateescape").casefold().encode("utf-8", "surrogateescape")
-    ends = np.flatnonzero(np.frombuffer(folded, np.uint8) == _END[0])
+    changed = change(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    ends = np.flatnonzero(np.frombuffer(changed, np.uint8) == _END[0])
     edges = pa.array(np.concatenate([[0], ends - np.arange(len(ends))])).cast(pa.int32())  # fails beyond 2 GiB
-    buffers = [None, edges.buffers()[1], pa.py_buffer(folded.replace(_END, b""))]
+    buffers = [None, edges.buffers()[1], pa.py_buffer(changed.replace(_END, b""))]
     texts = pa.Array.from_buffers(pa.string(), len(column), buffers)
     return pc.if_else(pc.is_valid(column), texts, pa.scalar(None, pa.string())) if column.null_count else texts

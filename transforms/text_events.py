@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from transforms.column_types import type_name
 from transforms.columns import one_batch
 from transforms.errors import InputError
 from transforms.text_lines import BLOCK_BYTES, CsvLines, cut_lines, read_lines
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 NULLS = ("", "NA", "null", "NaN")
 _NULL_STARTS = ", ".join(sorted({str(ord(null[0])) for null in NULLS if null}))
 _HEADER_BYTES = 1 << 16
+_CONTROL = re.compile(r"[\0-\x08\x0a-\x1f]")
 _MERGED_ROWS, _MERGED_BYTES = 1 << 20, 1 << 26
 _ISO = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_TIME = _ISO + "([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?"
@@ -61,12 +63,12 @@ class TextBatch:
 
 def is_json(path: str) -> bool:
     """Whether a path names JSON Lines."""
-    return re.search(r"\.(jsonl|ndjson)(\.gz|\.zst)?$", path) is not None
+    return re.search(r"\.(?i:jsonl|ndjson)(\.gz|\.zst)?$", path) is not None
 
 
 def is_csv(path: str) -> bool:
     """Whether a path names CSV."""
-    return re.search(r"\.(csv|tsv|txt)(\.gz|\.zst)?$", path) is not None
+    return re.search(r"\.(?i:csv|tsv|txt)(\.gz|\.zst)?$", path) is not None
 
 
 def csv_header(path: str, text: TextFormat) -> list[str]:
@@ -76,7 +78,17 @@ def csv_header(path: str, text: TextFormat) -> list[str]:
         InputError: there is none.
     """
     for lines in read_lines(path, text.encoding, _HEADER_BYTES):
-        (names,) = csv.reader([lines.texts[0].as_py()], delimiter=text.delimiter)
+        if not lines.readable[0].as_py():
+            raise InputError(
+                f"{path}: the first line is no {text.encoding}, or too long; correct events.csv.encoding or the file"
+            )
+        line = lines.texts[0].as_py()
+        try:
+            (names,) = csv.reader([line], delimiter=text.delimiter)
+        except (csv.Error, ValueError):
+            names = []
+        if not names or _CONTROL.search(line):
+            raise InputError(f"{path}: the first line is no text that names the columns; write their names there")
         return [name.strip() for name in names]
     raise InputError(f"{path}: is empty; the first line must name the columns")
 
@@ -135,7 +147,7 @@ def _query(fields: str, columns: Sequence[str], text: TextFormat) -> str:
     kinds = [text.type_of(name) for name in columns]
     typed = ", ".join(f"{typed_sql(f'v{place}', kind, text)} as t{place}" for place, kind in enumerate(kinds))
     reasons = " ".join(
-        f"when v{place} is not null and t{place} is null then {_literal(f'column {name} is no {kind}')}"
+        f"when v{place} is not null and t{place} is null then {_literal(f'column {name} is no {type_name(kind)}')}"
         for place, (name, kind) in enumerate(zip(columns, kinds, strict=True))
     )
     found = ", ".join(f"t{place}" for place in range(len(columns)))
@@ -187,7 +199,8 @@ def _csv_value(part: str, quoted: str, nulls: str) -> str:
 
 def _json_fields(columns: Sequence[str]) -> str:
     """The same from JSON Lines."""
-    paths = ", ".join(_literal('$."' + name + '"') for name in columns)
+    # JSON pointers, in which only ~ and / mean something.
+    paths = ", ".join(_literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in columns)
     values = ", ".join(f"f[{place + 1}] as v{place}" for place in range(len(columns)))
     return f"""
         select line, text, fault, {values} from (
@@ -214,6 +227,8 @@ def typed_sql(value: str, kind: pa.DataType, text: TextFormat) -> str:
         return _if(f"lower({trimmed})", "true|false|1|0", f"try_cast({trimmed} as boolean)")
     if text.timestamps is not None:
         parsed = f"try_strptime({trimmed}, {_literal(text.timestamps)})"
+        # A year of two digits is none of four.
+        parsed = f"case when year({parsed}) >= 1000 then {parsed} end"
         return f"cast({parsed} as date)" if pa.types.is_date(kind) else f"cast({parsed} as timestamp)"
     if pa.types.is_date(kind):
         return _if(trimmed, _ISO, f"try_cast({trimmed} as date)")

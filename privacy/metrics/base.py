@@ -14,10 +14,13 @@ from privacy.grid import Floats, Grid, Ints
 from privacy.intervals import sum_interval
 from privacy.vectors import Vector
 
+_LONGEST_NAME = 100
 NAME_RULE = "must start with a letter and hold only lower-case letters, digits and _"
 
 
 def _check_name(name: str) -> str:
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"{name[:20]!r}... has {len(name)} letters; write at most {_LONGEST_NAME}")
     if not name.isascii() or not name[:1].isalpha() or name != name.lower() or not name.replace("_", "a").isalnum():
         raise ValueError(f"{name!r} {NAME_RULE}; write for example 'monthly_sales'")
     return name

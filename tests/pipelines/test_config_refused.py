@@ -1,244 +1,305 @@
-"""Malformed configs: each is refused with exit 2 before any data is read, saying where, value, rule and cure."""
+"""Malformed configs: each is refused with exit 2 before any data is looked for, saying where, value, rule and cure.
+
+The configs are the entries of malformed_configs.yaml, which explains them.
+"""
 
 import copy
 import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-FILES = {"events": {"files": "nowhere/*.parquet", "privacy_unit": "user"}}
-REMOVED = object()
+from pipelines.schema import config_schema
 
-MALFORMED = [
-    # where, what is put there, what the message must say
-    ("version", REMOVED, ["version", "missing", "add"]),
-    ("version", 2, ["version", "'2'", "write '1'"]),
-    ("version", "one", ["version", "'one'", "write '1'"]),
-    ("version", [1], ["version", "write '1'"]),
-    ("dataset", REMOVED, ["dataset", "missing", "add"]),
-    ("dataset", "Shops", ["dataset", "'Shops'", "lower-case", "write"]),
-    ("dataset", "", ["dataset", "''", "letter", "write"]),
-    ("databset", "x", ["databset", "not a key", "did you mean dataset?"]),
-    ("qqqq", "x", ["qqqq", "not a key", "remove it or correct its name"]),
-    ("events", "x", ["events", "'x'", "mapping", "write"]),
-    ("events", [], ["events", "mapping", "write"]),
-    ("events.files", [], ["events.files", "empty", "list at least one"]),
-    ("events.files", REMOVED, ["events.files", "missing", "add"]),
-    ("events.files", {"a": 1}, ["events.files", "no list", "write"]),
-    ("events.privacy_unit", [], ["events.privacy_unit", "empty", "list at least one"]),
-    ("events.privacy_unit", REMOVED, ["events.privacy_unit", "missing", "add"]),
-    ("events.privacy_unit", ["user", "user"], ["privacy_unit", "repeats", "name each once"]),
-    ("events.privacy_units", "user", ["events.privacy_units", "not a key", "did you mean privacy_unit?"]),
-    ("events.lookups", [{"file": "x", "by": "shop"}], ["events.lookups[0].columns", "missing", "add"]),
-    ("events.lookups", [{"file": "x", "by": "shop", "columns": []}], ["events.lookups[0].columns", "empty", "list"]),
-    ("events.lookups", [{"file": "x", "by": "shop", "columns": ["a", "a"]}], ["'a'", "twice", "rename"]),
-    ("events.derive", {"m": {"truncate": "at", "to": "decade", "timezone": "UTC"}}, ["events.derive.m.to", "'decade'", "write"]),
-    (
-        "events.derive",
-        {"m": {"truncate": "at", "to": "day", "timezone": "Mars"}},
-        ["events.derive.m.timezone", "'Mars'", "write"],
-    ),
-    ("events.derive", {"m": {"truncate": "at", "to": "day"}}, ["events.derive.m.timezone", "missing", "add"]),
-    ("events.where", [{"column": "a", "op": "==", "value": 1}], ["events.where[0]", "'=='", "write one of"]),
-    ("events.where", [{"column": "a", "op": "="}], ["events.where[0]", "needs a value", "add"]),
-    ("events.where", [{"column": "a", "op": "=", "value": {}}], ["events.where[0].value", "write"]),
-    ("events.where", {"column": "a", "op": "is_null"}, ["events.where", "no list", "write"]),
-    ("budget", REMOVED, ["budget", "missing", "add"]),
-    ("budget.epsilon", 0, ["budget.epsilon", "'0'", "above 0", "write"]),
-    ("budget.epsilon", -1, ["budget.epsilon", "'-1'", "above 0", "write"]),
-    ("budget.epsilon", "nan", ["budget.epsilon", "'nan'", "finite", "write"]),
-    ("budget.epsilon", ".nan", ["budget.epsilon", "'.nan'", "number", "write"]),
-    ("budget.epsilon", "inf", ["budget.epsilon", "'inf'", "finite", "write"]),
-    ("budget.epsilon", "1e400", ["budget.epsilon", "'1e400'", "finite", "write"]),
-    ("budget.epsilon", "1e-400", ["budget.epsilon", "'1e-400'", "above 0", "write"]),
-    ("budget.epsilon", "two", ["budget.epsilon", "'two'", "number", "write"]),
-    ("budget.epsilon", [1], ["budget.epsilon", "number", "write"]),
-    ("budget.epsilon", "1_0", ["budget.epsilon", "'1_0'", "number", "write"]),
-    ("budget.epsilom", 1, ["budget.epsilom", "not a key", "did you mean epsilon?"]),
-    ("budget.delta", 0, ["budget.delta", "'0'", "above 0", "write"]),
-    ("budget.delta", 1, ["budget.delta", "'1'", "below 1", "write"]),
-    ("budget.delta", 1.5, ["budget.delta", "'1.5'", "below 1", "write"]),
-    ("budget.delta", -0.5, ["budget.delta", "'-0.5'", "above 0", "write"]),
-    ("budget.delta", "nan", ["budget.delta", "'nan'", "finite", "write"]),
-    ("budget.delta", 1e-300, ["budget.delta", "1e-300", "too small", "write"]),
-    ("releases", [], ["releases", "empty", "list at least one"]),
-    ("releases", {"name": "x"}, ["releases", "no list", "write"]),
-    ("releases.0.name", "1st", ["releases[0].name", "'1st'", "letter", "write"]),
-    ("releases.0.name", "Sales", ["releases[0].name", "'Sales'", "lower-case", "write"]),
-    ("releases.0.name", "umsätze", ["releases[0].name", "'umsätze'", "letters", "write"]),
-    ("releases.0.name", "a/../b", ["releases[0].name", "'a/../b'", "letters", "write"]),
-    ("releases.0.name", "a\n", ["releases[0].name", "letters", "write"]),
-    ("releases.0.name", REMOVED, ["releases[0].name", "missing", "add"]),
-    ("releases.0.share", 0, ["releases[0].share", "'0'", "must be", "write"]),
-    ("releases.0.share", -1, ["releases[0].share", "'-1'", "must be", "write"]),
-    ("releases.0.share", "nan", ["releases[0].share", "'nan'", "finite", "write"]),
-    ("releases.0.select", {"share": 0}, ["releases[0].select.share", "'0'", "must be", "write"]),
-    ("releases.0.select", {"cap": 0}, ["releases[0].select.cap", "'0'", "at least 1", "write"]),
-    ("releases.0.keys", REMOVED, ["releases[0].keys", "missing", "add"]),
-    ("releases.0.keys.columns", [], ["releases[0].keys.columns", "empty", "list at least one"]),
-    ("releases.0.keys.columns", ["shop", "shop"], ["releases[0].keys", "repeat", "name each once"]),
-    ("releases.0.keys.values", {"town": ["x"]}, ["releases[0].keys", "town", "list the values of each"]),
-    ("releases.0.keys.values", {"shop": ["x", "x"]}, ["releases[0].keys", "repeats", "list each once"]),
-    ("releases.0.bounds", REMOVED, ["releases[0].bounds", "missing", "add"]),
-    ("releases.0.bounds.keys_per_unit", REMOVED, ["releases[0].bounds.keys_per_unit", "missing", "add"]),
-    ("releases.0.bounds.rows_per_key", REMOVED, ["releases[0].bounds.rows_per_key", "missing", "add"]),
-    ("releases.0.bounds.keys_per_unit", 0, ["releases[0].bounds.keys_per_unit", "'0'", "at least 1", "write"]),
-    ("releases.0.bounds.rows_per_key", 0, ["releases[0].bounds.rows_per_key", "'0'", "at least 1", "write"]),
-    ("releases.0.bounds.rows_per_key", 2.5, ["releases[0].bounds.rows_per_key", "'2.5'", "whole number", "write"]),
-    ("releases.0.bounds.rows_per_key", "1_0", ["releases[0].bounds.rows_per_key", "'1_0'", "whole number", "write"]),
-    ("releases.0.bounds.keys_per_unti", 3, ["releases[0].bounds.keys_per_unti", "did you mean keys_per_unit?"]),
-    ("releases.0.metrics", [], ["releases[0].metrics", "empty", "list at least one"]),
-    ("releases.0.metrics.0.name", "people", ["releases[0]", "'people'", "rename"]),
-    ("releases.0.metrics.0.name", "people_low", ["releases[0]", "'people_low'", "rename"]),
-    ("releases.0.metrics.0.name", "shop", ["releases[0]", "'shop'", "rename"]),
-    ("releases.0.metrics.0.name", "9a", ["metrics[0]", "'9a'", "letter", "write"]),
-    ("releases.0.metrics.0.name", "run", ["releases[0]", "'run'", "rename"]),
-    ("releases.0.metrics.0.share", 0, ["metrics[0]", "share", "'0'", "must be", "write"]),
-    ("releases.0.metrics.0.count", "rows", ["metrics[0]", "'rows'", "write 'events' or 'units'"]),
-    ("releases.0.metrics.0.sum", "price", ["metrics[0]", "exactly one of", "write"]),
-    ("releases.0.metrics.0.count", REMOVED, ["metrics[0]", "exactly one of", "write"]),
-    ("releases.0.metrics.0", "visits", ["metrics[0]", "exactly one of", "write"]),
-    ("releases.0.metrics.0.clip", [0, 1], ["metrics[0]", "clip", "not a key", "remove"]),
-    ("releases.0.metrics.2.clip", REMOVED, ["metrics[2]", "clip", "missing", "add"]),
-    ("releases.0.metrics.2.clip", [10, 2], ["metrics[2]", "clip", "[10, 2]", "reversed", "write [low, high]"]),
-    ("releases.0.metrics.2.clip", ["nan", 2], ["metrics[2]", "clip", "[nan, 2]", "finite", "write"]),
-    ("releases.0.metrics.2.clip", [0, "1e400"], ["metrics[2]", "clip", "inf", "finite", "write"]),
-    ("releases.0.metrics.2.clip", [3, 3], ["metrics[2]", "clip", "[3, 3]", "empty", "below"]),
-    ("releases.0.metrics.2.clip", [1], ["metrics[2]", "clip", "missing", "add"]),
-    ("releases.0.metrics.2.clip", [1, 2, 3], ["metrics[2]", "clip", "too many", "list fewer"]),
-    ("releases.0.metrics.4.clip", [10, 2], ["metrics[4]", "clip", "[10, 2]", "reversed", "write [low, high]"]),
-    ("output", REMOVED, ["output", "missing", "add"]),
-    ("output.path", "", ["output.path", "empty", "write"]),
-    ("output.files", 0, ["output.files", "'0'", "at least 1", "write"]),
-    ("output.files", "many", ["output.files", "'many'", "whole number", "write"]),
-]
+CORPUS = Path(__file__).with_name("malformed_configs.yaml")
+LOOKS = ("pipelines.files.find_files", "pipelines.inputs.find_files", "transforms.file_state.FileState.of")
+"""What finds the data files of a config, and sees whether they are there."""
 
 
-def put(tree: dict[str, Any], where: str, value: Any) -> None:
-    """Changes one place of a config."""
-    part: Any = tree
-    *parents, last = [int(name) if name.isdigit() else name for name in where.split(".")]
-    for name in parents:
-        part = part[name]
-    if value is REMOVED:
-        del part[last]
+def written(node: Node) -> Any:
+    """A tree of YAML whose scalars are as they were written: the plain ones bare, others in quotes."""
+    if isinstance(node, MappingNode):
+        return {written(key): written(value) for key, value in node.value}
+    if isinstance(node, SequenceNode):
+        return [written(value) for value in node.value]
+    return node.value if node.style is None else json.dumps(node.value, ensure_ascii=False)
+
+
+def flow(tree: Any) -> str:
+    """Such a tree as YAML on one line."""
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{key}: {flow(value)}" for key, value in tree.items()) + "}"
+    return f"[{', '.join(map(flow, tree))}]" if isinstance(tree, list) else tree
+
+
+def plain(tree: Any) -> Any:
+    """Such a tree with every scalar as its text."""
+    if isinstance(tree, dict):
+        return {plain(key): plain(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [plain(value) for value in tree]
+    return json.loads(tree) if tree.startswith('"') else tree
+
+
+def parts(place: str) -> list[str | int]:
+    """The steps to a place such as releases[0].name."""
+    return [int(step[1:-1]) if step[0] == "[" else step for step in re.findall(r"\[\d+\]|[^.\[]+", place)]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One malformed config, and what must be told about it.
+
+    Attributes:
+        places: what is changed, and what is put there; None where it is left out.
+        tree: the config, as it is written; None where it is a text of its own.
+    """
+
+    line: int
+    places: tuple[tuple[str, Any], ...]
+    tree: Any
+    content: bytes
+    variables: tuple[str, ...]
+    says: tuple[str, ...]
+    faults: int
+
+    @property
+    def name(self) -> str:
+        """What pytest calls it: its line in the corpus, and what is changed."""
+        changes = [f"{place}={'REMOVED' if value is None else flow(value)}" for place, value in self.places]
+        return f"{self.line} " + " ".join(changes or [repr(self.content)[:60]])
+
+
+@cache
+def base() -> dict[str, Any]:
+    """The config that the entries change, as it is written."""
+    return _corpus()[0]
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """The corpus."""
+    return tuple(_entry(line, entry) for line, entry in _corpus()[1])
+
+
+@cache
+def _corpus() -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]:
+    tree = YAML(typ="base", pure=True).compose(CORPUS)
+    first, second = (value for _, value in tree.value)
+    return written(first), [(node.start_mark.line + 1, written(node)) for node in second.value]
+
+
+def _entry(line: int, entry: dict[str, Any]) -> Entry:
+    assert not entry.keys() - {"at", "put", "remove", "all", "text", "bytes", "var", "faults", "says"}, f"line {line}"
+    changes = entry.get("all", [entry] if "at" in entry else [])
+    assert all(("put" in change) != ("remove" in change) for change in changes), f"line {line}: put or remove"
+    places = tuple((plain(change["at"]), change.get("put")) for change in changes)
+    tree = None
+    if "text" in entry or "bytes" in entry:
+        content = plain(entry["text"]).encode() if "text" in entry else plain(entry["bytes"]).encode("latin-1")
     else:
-        part[last] = value
+        tree = copy.deepcopy(base())
+        for place, value in places:
+            _put(tree, place, value)
+        content = flow(tree).encode()
+    says, variables = tuple(plain(entry["says"])), tuple(plain(entry.get("var", [])))
+    return Entry(line, places, tree, content, variables, says, int(entry.get("faults", "1")))
 
 
-@pytest.mark.parametrize(
-    ("where", "value", "said"),
-    MALFORMED,
-    ids=[f"{where}={'REMOVED' if value is REMOVED else json.dumps(value)}" for where, value, _ in MALFORMED],
-)
-def test_r11_malformed_config(project, where, value, said):
-    """One sentence that names the place, the value, the rule and the cure; nothing is read (the files do not exist)."""
-    project.config["events"] |= FILES["events"]
-    put(project.config, where, value)
-    for command in ("plan", "run"):
-        ended = project.main(command, str(project.write_config()))
-        assert (ended.status, ended.out) == (2, "")
-        assert all(part in ended.complaint for part in said), ended.complaint
-        assert ended.err == ended.complaint + "\n"
-        assert "Keys should be" not in ended.err
-    assert not (project.root / "out").exists()
-    assert not (project.root / "out.private").exists()
+def _put(tree: Any, place: str, value: Any) -> None:
+    *parents, last = parts(place)
+    for step in parents:
+        tree = tree[step]
+    if value is None:
+        del tree[last]
+    elif isinstance(tree, list) and last == len(tree):
+        tree.append(value)
+    else:
+        tree[last] = value
 
 
-@pytest.mark.parametrize("where", ["releases.0.bounds.keys_per_unit", "releases.0.metrics.2.clip", "budget.epsilon"])
-def test_one_mistake_is_one_sentence(project, where):
-    """No second sentence about what the first one caused."""
-    put(project.config, where, REMOVED)
-    ended = project.main("plan", str(project.write_config()))
-    assert len(ended.complaint.splitlines()) == 1, ended.complaint
+def touched(entry: Entry) -> Iterator[tuple[str, str]]:
+    """The keys that an entry is about, as places without numbers, and what it does to them: it puts or removes them."""
+    for place, value in entry.places:
+        where = _FREE.sub(r"\1.*", ".".join(step for step in parts(place) if isinstance(step, str)))
+        yield where, "remove" if value is None else "put"
+        if where == "events.privacy_unit" and isinstance(value, dict):
+            yield from ((f"{where}.{key}", "put") for key in value)
 
 
-def test_several_mistakes_are_all_named(project):
-    """A newcomer corrects them in one go."""
-    put(project.config, "budget.epsilon", 0)
-    put(project.config, "output.files", 0)
-    ended = project.main("plan", str(project.write_config()))
-    assert "budget.epsilon" in ended.complaint
-    assert "output.files" in ended.complaint
+_FREE = re.compile(r"^(events\.types|events\.normalise|events\.derive|releases\.keys\.values)\.[^.]+")
+"""Where keys are names of columns."""
 
 
-def test_duplicate_release_names(project):
-    """They would write into one folder."""
-    project.config["releases"].append(copy.deepcopy(project.release))
-    ended = project.main("plan", str(project.write_config()))
-    assert ended.status == 2
-    assert "'by_shop'" in ended.complaint
-    assert "rename" in ended.complaint
+def required(part: dict[str, Any], schema: dict[str, Any], where: str = "") -> Iterator[tuple[str, str]]:
+    """What must be tried at each key below a part of the schema: another value, none where one is needed, an unknown key."""
+    part = schema["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+    inner = [*part.get("anyOf", []), *part.get("oneOf", []), *([part["items"]] if "items" in part else [])]
+    for other in inner:
+        yield from required(other, schema, where)
+    below = f"{where}." if where else ""
+    if isinstance(part.get("additionalProperties"), dict):
+        yield from required(part["additionalProperties"], schema, f"{below}*")
+    if part.get("additionalProperties") is False and "properties" in part:
+        yield where, "unknown"
+    for key, value in part.get("properties", {}).items():
+        yield f"{below}{key}", "put"
+        if key in part.get("required", []):
+            yield f"{below}{key}", "remove"
+        yield from required(value, schema, f"{below}{key}")
 
 
-def test_a_key_column_called_run(project):
-    """Readers add the partition column `run` to every release: a key column of that name clashes with it."""
-    project.release["keys"]["columns"] = ["run"]
-    ended = project.main("plan", str(project.write_config()))
-    assert ended.status == 2
-    assert "'run'" in ended.complaint
+def is_place(place: str, tree: Any, missing: bool) -> bool:
+    """Whether a config has this place; what is missing may lack its last step."""
+    # Two forms are told as what they stand for: a text as a list of one, and a list as the columns of the privacy unit.
+    # A metric's place has its kind in it.
+    place = re.sub(r"(\.metrics\[\d+\])\.(count|sum|mean)\.", r"\1.", place.replace("privacy_unit.columns[", "privacy_unit["))
+    *parents, last = parts(place)
+    for step in parents:
+        if not _has(tree, step):
+            return False
+        tree = tree[step]
+    return missing or _has(tree, last) or (last == 0 and isinstance(tree, str))
 
 
-@pytest.mark.parametrize("columns", [["shop", "Shop"], ["Visits"], ["PEOPLE_LOW"], ["Run"]])
-def test_output_columns_that_differ_by_case_only(project, columns):
-    """DuckDB, Spark and BigQuery do not tell them apart."""
-    project.release["keys"]["columns"] = columns
-    ended = project.main("plan", str(project.write_config()))
-    assert ended.status == 2
-    assert "rename" in ended.complaint
+def _has(tree: Any, step: str | int) -> bool:
+    if isinstance(step, int):
+        return isinstance(tree, list) and step < len(tree)
+    return isinstance(tree, dict) and step in tree
 
 
-@pytest.mark.parametrize("op", ["in", "not_in"])
-def test_a_condition_with_an_empty_list(project, op):
+@pytest.fixture
+def looked(project: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was done to find data; nothing, if a config is refused before."""
+    found: list[str] = []
+
+    def look(name: str) -> Any:
+        def fail(*_: Any) -> None:
+            found.append(name)
+            raise AssertionError(name)
+
+        return fail
+
+    for name in LOOKS:
+        monkeypatch.setattr(name, look(name))
+    return found
+
+
+@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
+def test_r11_malformed_config(project, looked, entry):
+    """One sentence a fault: where, value, rule, cure. No data is looked for, nothing is written."""
+    path = project.root / "config.yaml"
+    path.write_bytes(entry.content)
+    there = sorted(project.root.rglob("*"))
+    options = [option for variable in entry.variables for option in ("--var", variable)]
+    ended = project.main("run", "config.yaml", *options)
+    assert (ended.status, ended.out, looked) == (2, "", []), ended.err
+    assert ended.err == ended.complaint + "\n"
+    assert all(part in ended.complaint for part in entry.says), ended.complaint
+    sentences = [line.removeprefix("discreet: ") for line in ended.complaint.splitlines()]
+    assert len(sentences) == entry.faults, ended.complaint
+    for sentence in sentences:
+        place, _, rest = sentence.partition(": ")
+        if not re.fullmatch(r"config\.yaml(, line \d+)?|--var \w+", place):
+            assert entry.tree is not None, sentence
+            assert is_place(place, plain(entry.tree), "missing" in rest), sentence
+        assert re.search(r"\S; \S", rest) or rest.endswith("?"), sentence
+    assert project.main("plan", "config.yaml", *options) == ended
+    assert sorted(project.root.rglob("*")) == there
+
+
+def test_the_corpus_is_large_and_repeats_nothing():
+    """The 500 of R11 and more."""
+    assert len(entries()) >= 500
+    assert Counter((entry.content, entry.variables) for entry in entries()).most_common(1)[0][1] == 1
+
+
+def test_the_corpus_meets_every_key():
+    """Each key of the schema has a wrong value and, where it is needed, is missing; each mapping has an unknown key."""
+    schema = json.loads(config_schema())
+    tried = {fact for entry in entries() for fact in touched(entry)}
+    tried |= {
+        (where.rpartition(".")[0], "unknown")
+        for entry in entries()
+        if {"not a key", "not a key here"} & set(entry.says)
+        for where, _ in touched(entry)
+    }
+    assert sorted(set(required(schema, schema)) - tried) == []
+
+
+def test_the_base_is_complete(project, looked):
+    """Without a change it has a plan, and what reads it looks for its files: the entries fail because of their change."""
+    project.write_config(flow(base()))
+    ended = project.main("plan", "config.yaml")
+    assert (ended.status, ended.err) == (0, "")
+    assert project.main("check", "config.yaml").status == 1
+    assert looked == ["pipelines.inputs.find_files"]
+
+
+BROKEN = {
+    "NUL": "version: 1\0\n",
+    "control character": 'dataset: "a\x1bb"\n',
+    "list as key": "version: 1\n? [a, b]\n: c\n",
+    "empty key": ": x\n",
+    "refers to itself": "version: &a\n  b: *a\n",
+    "list that holds itself": "version: &a [*a]\n",
+    "merge key": "x: &x {version: 1}\n<<: *x\n",
+    "python object": "version: !!python/object/apply:os.system [echo hello]\n",
+    "very deep lists": "version: " + "[" * 5000 + "]" * 5000 + "\n",
+    "very deep mappings": "".join(" " * depth + "a:\n" for depth in range(400)),
+    "very long number": "budget: {epsilon: 1" + "0" * 5000 + ", delta: 1e-6}\n",
+    "very long name": "dataset: " + "A" * 100_000 + "\n",
+    "very many keys": "".join(f"key{number}: 1\n" for number in range(500)),
+}
+"""Texts that are too long to be entries, and those whose complaint does not say where."""
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN.keys())
+def test_broken_yaml(project, looked, text):
+    """Exit 2 and a cure, whatever is wrong with the text; never a fault of our own."""
+    ended = project.main("run", str(project.write_config(text)))
+    assert (ended.status, ended.out, looked) == (2, "", [])
+    lines = ended.complaint.splitlines()
+    assert lines
+    assert all("; " in line or line.endswith("?") for line in lines), ended.complaint
+
+
+@pytest.mark.parametrize("name", ["folder", "absent.yaml", "absent/config.yaml"])
+def test_config_that_is_no_file(project, looked, name):
+    """A folder, nothing."""
+    (project.root / "folder").mkdir()
+    ended = project.main("run", name)
+    assert (ended.status, ended.out, looked) == (2, "", [])
+    assert name in ended.complaint
+
+
+@pytest.mark.parametrize(("op", "value"), [("in", []), ("not_in", []), ("=", {}), ("=", []), ("in", [["a"]])])
+def test_a_condition_without_a_value(project, op, value):
     """`in []` drops every event, `not_in []` none: an unfilled template either way."""
-    project.config["events"]["where"] = [{"column": "shop", "op": op, "value": []}]
+    project.config["events"]["where"] = [{"column": "shop", "op": op, "value": value}]
     ended = project.main("plan", str(project.write_config()))
     assert ended.status == 2
     assert "events.where[0]" in ended.complaint
 
 
-BROKEN = {
-    "empty": "",
-    "comment only": "# nothing\n",
-    "list at top": "- version: 1\n",
-    "scalar at top": "hello\n",
-    "duplicate key": "version: 1\nversion: 1\n",
-    "duplicate deeper": "version: 1\nbudget: {epsilon: 1, epsilon: 2}\n",
-    "unclosed": "version: [1\n",
-    "tab": "version: 1\n\tdataset: x\n",
-    "two documents": "version: 1\n---\nversion: 1\n",
-    "undefined alias": "version: *x\n",
-    "NUL": "version: 1\0\n",
-    "list as key": "version: 1\n? [a, b]\n: c\n",
-    "mapping as key": "version: 1\n? {a: b}\n: c\n",
-    "refers to itself": "version: &a\n  b: *a\n",
-    "python object": "version: !!python/object/apply:os.system [echo hello]\n",
-    "very deep": "version: " + "[" * 5000 + "]" * 5000 + "\n",
-}
-
-
-@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN.keys())
-def test_broken_yaml(project, text):
-    """Exit 2 and a cure, whatever is wrong with the text; never a fault of our own."""
-    ended = project.main("run", str(project.write_config(text)))
-    assert (ended.status, ended.out) == (2, "")
-    lines = ended.complaint.splitlines()
-    assert lines
-    assert all(";" in line or "did you mean" in line for line in lines), ended.complaint
-
-
-def test_broken_yaml_names_the_line(project):
-    """Where: the file and the line."""
-    path = project.write_config("version: 1\ndataset: [x\n", name="broken.yaml")
-    ended = project.main("plan", str(path))
-    assert "broken.yaml, line 3" in ended.complaint
-
-
-def test_config_that_is_no_text(project):
-    """Latin-1, a folder, nothing."""
-    (project.root / "latin.yaml").write_bytes("dataset: umsätze".encode("latin-1"))
-    (project.root / "folder").mkdir()
-    for name in ("latin.yaml", "folder", "absent.yaml"):
-        ended = project.main("run", name)
-        assert (ended.status, ended.out) == (2, "")
-        assert name in ended.complaint
+@pytest.mark.parametrize("releases", [1, 64])
+def test_more_than_255_stages(project, looked, releases):
+    """256 stages are refused in one release and in many, 255 are not."""
+    metrics = 256 // releases
+    one = project.release | {"keys": {"columns": ["shop"], "values": {"shop": ["ash"]}}}
+    one["metrics"] = [{"name": f"visits{number}", "count": "events"} for number in range(metrics)]
+    project.config["releases"] = [copy.deepcopy(one) | {"name": f"by_shop{number}"} for number in range(releases)]
+    for command in ("plan", "run"):
+        ended = project.main(command, str(project.write_config()))
+        assert (ended.status, ended.out, looked) == (2, "", [])
+        assert ended.complaint == "discreet: releases: need 256 stages, more than 255; release less at once"
+    project.config["releases"][0]["metrics"].pop()
+    assert project.main("plan", str(project.write_config())).status == 0

@@ -68,7 +68,8 @@ def test_f3_s3_s6_bad_lines_are_private(shops, ending):
     lines = len(path.read_text().splitlines())
     assert [(row["file"], row["line"]) for row in aside] == [(f"events/a.{ending}", lines - 1), (f"events/a.{ending}", lines)]
     assert all(CANARY in row["text"] and CANARY not in row["reason"] for row in aside)
-    assert ended.out.replace("dirty", "clean") == clean.out
+    public = [json.loads(end.out.replace("dirty", "clean")) | {"ledger": None} for end in (clean, ended)]
+    assert public[0] == public[1]
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])

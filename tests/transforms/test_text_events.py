@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transforms.column_types import type_name
 from transforms.text_events import TextFormat, merged, read_text
 from transforms.text_lines import cut_lines
 
@@ -126,7 +127,7 @@ def test_german_exports(tmp_path):
         {"k": None, "t": dt.datetime(2024, 1, 1), "b": None},
     ]
     assert bad["line"].to_pylist() == [3, 5]
-    assert bad["reason"].to_pylist() == ["column t is no timestamp[us]", "column b is no double"]
+    assert bad["reason"].to_pylist() == ["column t is no timestamp", "column b is no float64"]
 
 
 BAD = {
@@ -150,7 +151,7 @@ def test_f3_values_of_a_wrong_type_are_set_aside_with_line_and_reason(tmp_path, 
         events, bad = read(tmp_path / name, columns=["id", column])
         assert events.num_rows == 0, events.to_pylist()
         assert bad["line"].to_pylist() == list(range(first, first + len(BAD[column])))
-        assert set(bad["reason"].to_pylist()) == {f"column {column} is no {TYPES[column]}"}
+        assert set(bad["reason"].to_pylist()) == {f"column {column} is no {type_name(TYPES[column])}"}
         assert read(tmp_path / name, columns=["id"])[0].num_rows == len(BAD[column]), "a column that is not needed"
 
 
