@@ -59,5 +59,5 @@ bench-text: setup  ## time 10 million events as CSV and JSON Lines against Parqu
 accuracy: data  ## show what bounds and noise cost on the sample data
 	$(BIN)/python -m benchmarks.accuracy configs/grocery.yaml
 
-clean:  ## remove the sample data and releases, but not .venv
-	rm -rf data out
+clean:  ## remove the sample data, its releases and their ledger, but not .venv
+	rm -rf data out configs/.discreet

@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def discreet(events: Path) -> list[str]:
     out = DATA / "out"
     shutil.rmtree(out, ignore_errors=True)
     config = str(HERE / "shop.yaml")
-    return [str(Path(sys.executable).parent / "discreet"), "run", config, "--var", f"events={events}", "--var", f"out={out}"]
+    command = [str(Path(sys.executable).parent / "discreet"), "run", config, "--run-id", uuid.uuid4().hex]
+    return [*command, "--var", f"events={events}", "--var", f"out={out}"]
 
 
 def duckdb(events: Path) -> list[str]:

@@ -25,6 +25,7 @@ class Request:
         unit: who is protected, as JSON values.
         stages: what it will draw, as JSON values.
         inputs: fingerprint of its files. Never published.
+        place: what tells the private folder in which it works from any other; "" before it was started there.
         limit: that the config declares, if it does.
         fitting: from a test of costs to the largest epsilon with which a run like this one passes it, if there is one.
     """
@@ -38,6 +39,7 @@ class Request:
     config: dict[str, Any]
     config_digest: str
     inputs: str
+    place: str
     limit: Limit | None
     fitting: Callable[[Callable[[Pots], bool]], float | None]
 
@@ -188,6 +190,7 @@ class Ledger:
             "stages": request.stages,
             "pots": pots_json(request.pots),
             "inputs": request.inputs,
+            "place": request.place,
             "nonce": secrets.token_hex(32),
         }
         return [*entries, next_entry(request.dataset, last, "charge", content)]
@@ -200,6 +203,11 @@ class Ledger:
             raise CheckError(
                 f"run {request.run}: has published, but its files are gone; restore them, they are never drawn again, or choose "
                 f"another --run-id, which costs anew"
+            )
+        if known.content["place"] != request.place:
+            raise CheckError(
+                f"run {request.run}: was started with another private folder, or that is gone, so that it may have published; "
+                f"choose another --run-id, which costs anew"
             )
         if known.content["inputs"] != request.inputs:
             raise ConfigError(f"run {request.run}: was started on other files (events.files changed); choose another --run-id")

@@ -112,7 +112,8 @@ class Config(Strict):
         resolved["output"]["private"] = self.private_path
         for release, described in zip(self.releases, resolved["releases"], strict=True):
             if release.selection is not None:
-                described["select"] = release.selection.model_dump(mode="json")
+                rows = self.events.privacy_unit.rows is not None
+                described["select"] = release.selection.model_dump(mode="json", exclude={"cap"} if rows else None)
         return resolved
 
     def digest(self) -> str:

@@ -252,7 +252,8 @@ class Events(Strict):
     )
     nulls: Nulls = Field(default_factory=Nulls, description="what becomes of nulls")
     normalise: Mapping[Column, Forms] = Field(
-        default_factory=dict, description="columns of text whose spellings are made one: trim, casefold, nfc, in this order"
+        default_factory=dict,
+        description="columns of text whose spellings are made one: trim, casefold, nfc, in the order in which they are written",
     )
     lookups: tuple[LookupConfig, ...] = Field((), description="left joins with public tables")
     derive: Mapping[Column, PeriodConfig] = Field(default_factory=dict, description="columns made of timestamps: their periods")

@@ -26,7 +26,7 @@ def find_files(patterns: Sequence[str]) -> list[str]:
     Raises:
         InputError: a path or glob names no file.
     """
-    found: dict[str, str] = {}
+    found: dict[tuple[int, int], str] = {}
     for pattern in patterns:
         if "://" in pattern:
             raise ConfigError(f"events.files: {pattern} is not a local path; this version reads local files only, copy them")
@@ -35,7 +35,8 @@ def find_files(patterns: Sequence[str]) -> list[str]:
             cure = "is a folder; write folder/*.parquet" if os.path.isdir(pattern) else "names no file; correct the path"
             raise InputError(f"events.files: {pattern} {cure}")
         for path in files:
-            found.setdefault(os.path.realpath(path), path)
+            file = os.stat(path)
+            found.setdefault((file.st_dev, file.st_ino), path)  # the same for symbolic and hard links
     return sorted(found.values())
 
 

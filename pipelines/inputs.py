@@ -123,6 +123,8 @@ def _lookup_types(lookup: Lookup, events: Events, types: Mapping[str, pa.DataTyp
     table = read_lookup(lookup, events.normalise)
     for by in lookup.by:
         key = table.schema.field(by).type
+        if key_type(key) is None:
+            raise InputError(f"{lookup.file}: column {by!r} is {key}, which has no exact values; look up by text or integers")
         if key != types[by] and not (pa.types.is_integer(key) and pa.types.is_integer(types[by])):
             raise InputError(
                 f"{lookup.file}: column {by!r} is {key}, but {types[by]} in the events; write both with the same type"
@@ -204,7 +206,12 @@ def _since(column: str, day: datetime.date, kind: pa.DataType, timezone: str) ->
 def _day(day: datetime.date, kind: pa.DataType, timezone: str) -> pa.Array:
     """The beginning of a day as a value of a column's type; in a time zone where the type has one."""
     zone = ZoneInfo(timezone) if pa.types.is_timestamp(kind) and kind.tz is not None else None
-    return pa.array([day if pa.types.is_date(kind) else datetime.datetime(day.year, day.month, day.day, tzinfo=zone)], kind)
+    try:
+        return pa.array([day if pa.types.is_date(kind) else datetime.datetime(day.year, day.month, day.day, tzinfo=zone)], kind)
+    except (pa.ArrowException, OverflowError):
+        raise ConfigError(
+            f"events.retain: {day} is no date that {kind}, the column's type, can hold; correct as_of or days"
+        ) from None
 
 
 def _condition(item: ConditionConfig, kind: pa.DataType, events: Events, where: str) -> Condition:

@@ -5,7 +5,7 @@ import io
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,7 @@ def _tidy(output: Path, private: PrivateFolder) -> None:
 
     shutil.rmtree(part_path(output, private.run), ignore_errors=True)
     private.remove()
+    private.end()
 
 
 def _published(call: RunCall) -> dict[str, Any] | None:
@@ -176,7 +177,7 @@ def _draw(call: RunCall, ledger: "Ledger", private: PrivateFolder, options: Any,
     from transforms.read_events import BATCH_ROWS
     from transforms.release_keys import stage_schemas
 
-    asked = request(call.config, call.plan, call.run, find_files(call.config.events.files))
+    asked = request(call.config, call.plan, call.run, find_files(call.config.events.files), private.place())
     ledger.check(asked, ledger.book(asked.dataset))  # before any data file is opened
     inputs = resolve_inputs(call.config, call.plan)
     sharding = choose_sharding(inputs.rows, len(inputs.releases), options)
@@ -184,7 +185,7 @@ def _draw(call: RunCall, ledger: "Ledger", private: PrivateFolder, options: Any,
     steps = sum(1 + part.rows // BATCH_ROWS for part in inputs.parts) + sharding.unit_shards + sharding.key_shards
     pipeline = beam.Pipeline(options=options)
     build_graph(pipeline, inputs, sharding, new_secret(), folder)
-    ledger.reserve(asked)
+    ledger.reserve(replace(asked, place=private.start()))
     try:
         if is_local(options):
             # Beam prints tracebacks of workers to stderr, beside raising them.
@@ -195,6 +196,7 @@ def _draw(call: RunCall, ledger: "Ledger", private: PrivateFolder, options: Any,
     except BaseException as error:  # runners raise whatever they like; the worker's own report says what it was
         if sharding.by_reference and not folder.was_read:
             ledger.void(asked.dataset, asked.run, "ended before any data was read")
+            private.end()
         if not isinstance(error, Exception):
             raise
         raise folder.reported() or RunnerError(

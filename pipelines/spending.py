@@ -61,11 +61,12 @@ def declared_limit(config: Config) -> Limit | None:
     return None if limit is None else Limit(epsilon=limit.epsilon, delta=limit.delta)
 
 
-def request(config: Config, plan: Plan, run: str, paths: Sequence[str]) -> Request:
+def request(config: Config, plan: Plan, run: str, paths: Sequence[str], place: str) -> Request:
     """What a run asks of the ledger.
 
     Args:
         paths: of the event files; only their sizes and times are looked at.
+        place: of the run's private folder.
     """
     return Request(
         dataset=config.dataset,
@@ -77,6 +78,7 @@ def request(config: Config, plan: Plan, run: str, paths: Sequence[str]) -> Reque
         config=config.resolved(),
         config_digest=config.digest(),
         inputs=_fingerprint(paths),
+        place=place,
         limit=declared_limit(config),
         fitting=lambda fits: fitting_epsilon(config, fits, config.budget.epsilon),
     )

@@ -44,8 +44,9 @@ def protected(config: Config) -> str:
     """Who is protected, and who is not."""
     unit = config.events.privacy_unit
     if unit.rows is not None:
+        verb = "are" if unit.rows > 1 else "is"
         return (
-            f"Protected are any {unit.rows} rows, whoever they are of. Not protected as a whole is somebody with more: with n "
+            f"Protected {verb} {neighbours(config)}, whoever they are of. Not protected as a whole is somebody with more: with n "
             f"times as many rows, n times less."
         )
     periods = [column for column in unit.columns if column in config.events.derive]
@@ -61,16 +62,18 @@ def protected(config: Config) -> str:
     zones = ", ".join(dict.fromkeys(config.events.derive[period].timezone for period in periods))
     spans = " and each ".join(periods)
     return (
-        f"Protected is each {named} in each {spans} ({zones}), with all of its events in that {periods[0]} together. Not "
-        f"protected as a whole is a {named} with events in many: in n of them, n times less. {left_out} A person who stands "
-        f"behind several values of {named} is protected less."
+        f"Protected is each {named} in each {spans} ({zones}), with all of its events in that {' and '.join(periods)} "
+        f"together. Not protected as a whole is a {named} with events in many: in n of them, n times less. {left_out} A person "
+        f"who stands behind several values of {named} is protected less."
     )
 
 
 def neighbours(config: Config) -> str:
     """What one input of two neighbours has more than the other."""
     unit = config.events.privacy_unit
-    return f"any {unit.rows} rows" if unit.rows is not None else f"all events of one {' and '.join(unit.columns)}"
+    if unit.rows is not None:
+        return f"any {unit.rows} rows" if unit.rows > 1 else "any single row"
+    return f"all events of one {' and '.join(unit.columns)}"
 
 
 def guarantee(config: Config) -> str:

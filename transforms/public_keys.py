@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from transforms.columns import readable_texts
 from transforms.errors import InputError
 from transforms.file_state import FileState
 from transforms.normalise import normalise
@@ -36,8 +37,15 @@ class PublicKeys:
         Raises:
             InputError: the file cannot be read, lists no key, or a null where null is no key.
         """
-        listed = self._listed()
-        return [normalise(column, self.forms.get(name, ())) for name, column in zip(self.columns, listed, strict=True)]
+        columns = [
+            normalise(readable_texts(column), self.forms.get(name, ())) if pa.types.is_string(column.type) else column
+            for name, column in zip(self.columns, self._listed(), strict=True)
+        ]
+        if not self.nulls and any(column.null_count for column in columns):
+            raise InputError(
+                f"{self.file}: lists a null, or a text that is no UTF-8; list none, or write events.nulls: {{key: keep}}"
+            )
+        return columns
 
     def _listed(self) -> list[pa.Array]:
         if self.values is not None:
@@ -56,6 +64,4 @@ class PublicKeys:
             self.state.check(self.file)
         if table.num_rows == 0:
             raise InputError(f"{self.file}: lists no key; list at least one")
-        if not self.nulls and any(column.null_count for column in columns):
-            raise InputError(f"{self.file}: lists a null; list none, or write events.nulls: {{key: keep}}")
         return columns

@@ -114,11 +114,16 @@ def sum_by_unit(
     else:
         columns = [pa.array(np.full(events.num_rows, number)) for number in place] + [pa.array(np.arange(events.num_rows))]
     units = make_ids([as_id_words(column) for column in columns], secret, UNIT_DOMAIN)
-    return [table for release in releases for table in _sum_release(events, units, release, secret, public.get(release.number))]
+    alone = not unit.columns
+    return [
+        table
+        for release in releases
+        for table in _sum_release(events, units, release, secret, public.get(release.number), alone=alone)
+    ]
 
 
 def _sum_release(
-    events: pa.RecordBatch, units: Ids, release: ReleaseInput, secret: bytes, public: pa.RecordBatch | None
+    events: pa.RecordBatch, units: Ids, release: ReleaseInput, secret: bytes, public: pa.RecordBatch | None, *, alone: bool
 ) -> list[pa.RecordBatch]:
     columns = [as_key(events[name], kind) for name, kind in zip(release.key_columns, release.key_types, strict=True)]
     rows = _all_true([pc.is_valid(column) for column in columns])
@@ -129,7 +134,8 @@ def _sum_release(
         rows = np.flatnonzero(locate(keys, ids_of(public, "key")) >= 0)
         events, units, keys = events.take(rows), units.take(rows), keys.take(rows)
     cap = release.plan.cap
-    pairs = cap_keys(group_pairs(units, keys), cap).pairs if worth_grouping(units, keys, cap) else ungrouped(units)
+    group = not alone and worth_grouping(units, keys, cap)  # an event that is a unit by itself has nothing to be grouped with
+    pairs = cap_keys(group_pairs(units, keys), cap).pairs if group else ungrouped(units)
     pair_units, pair_keys = units.take(pairs.firsts), keys.take(pairs.firsts)
     sums: Columns = {
         f"tally_{number}": narrowed(pairs.add_up(steps)) for number, steps in enumerate(tally_steps(events, release))

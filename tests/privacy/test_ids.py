@@ -1,5 +1,6 @@
 """privacy/ids.py, against CBC from the cryptography package over the documented encoding."""
 
+import itertools
 import random
 import string
 import struct
@@ -21,8 +22,15 @@ SECRET = bytes(range(16))
 DECIMAL = pa.decimal128(38, 4)
 
 
-def encoded(value: str | int | Decimal) -> bytes:
+NULL = bytes(12) + b"\xff" * 4
+NULLS = {pa.string(): NULL, pa.int64(): NULL, DECIMAL: 2 * NULL}
+"""The blocks of a null: zeros, and a length that no value has."""
+
+
+def encoded(value: str | int | Decimal | bytes) -> bytes:
     """The blocks of one value: 12 bytes and the length in the first, 16 in each other; numbers repeat their length."""
+    if isinstance(value, bytes):
+        return value
     if isinstance(value, str):
         text = value.encode()
         rest = text[12:]
@@ -160,3 +168,91 @@ def test_every_bit_of_an_id_is_used() -> None:
     for word in ids:
         ones = np.array([int((word >> np.uint64(bit) & np.uint64(1)).sum()) for bit in range(64)])
         assert (abs(ones - 5000) < 6.2 * 50).all()
+
+
+def tuples(kinds: Sequence[pa.DataType]) -> st.SearchStrategy[list[tuple[Any, ...]]]:
+    """Rows of values and nulls; about as many of the one as of the other."""
+    return st.lists(st.tuples(*(st.one_of(st.none(), _VALUES[kind]) for kind in kinds)), max_size=8)
+
+
+@CASES
+@given(st.data())
+def test_b5_ids_of_nulls_are_those_of_the_reference(data: st.DataObject) -> None:
+    """A null has blocks of its own, wherever it stands; a slice with an offset has the ids of its rows."""
+    kinds = data.draw(st.lists(st.sampled_from([pa.string(), pa.int64(), DECIMAL]), min_size=1, max_size=4))
+    rows = data.draw(tuples(kinds))
+    columns = arrays(rows, kinds)
+    filled = [[NULLS[kind] if value is None else value for kind, value in zip(kinds, row, strict=True)] for row in rows]
+    expected = [reference(row, SECRET, 7) for row in filled]
+    assert pairs(make_ids(columns, SECRET, 7)) == expected
+    start = data.draw(st.integers(0, len(rows)))
+    stop = data.draw(st.integers(start, len(rows)))
+    assert pairs(make_ids([column[start:stop] for column in columns], SECRET, 7)) == expected[start:stop]
+
+
+LIKE_NULL: dict[pa.DataType, list[Any]] = {
+    pa.string(): ["", "\0", "\0" * 12, "\0" * 28, "null", "None", "NA", " ", r"\N", "\ufeff"],
+    pa.int64(): [0, -1, 1, 8, 16, 2**32 - 1, -(2**32), 2**63 - 1, -(2**63)],
+    DECIMAL: [Decimal(f"{whole}E-4") for whole in (10**38 - 1, 0, -1, 1, 16, 2**32 - 1, -(2**32), (2**32 - 1) << 64)],
+}
+
+
+@pytest.mark.parametrize("kind", LIKE_NULL, ids=str)
+def test_b4_b5_null_is_no_other_value(kind: pa.DataType) -> None:
+    """Not the empty text, not zero, not what a writer shows it as; and every null is the same."""
+    values = [None, *LIKE_NULL[kind], None]
+    ids = pairs(make_ids([pa.array(values, kind)], SECRET, 0))
+    assert ids[0] == ids[-1]
+    assert len(set(ids)) == len(values) - 1
+
+
+def test_b4_b5_nulls_within_tuples() -> None:
+    """Which columns are null tells tuples apart; so does what the others hold, and where."""
+    kinds = [pa.string(), pa.int64(), DECIMAL]
+    rows = list(itertools.product((None, "", "a"), (None, 0, 1), (None, Decimal(0), Decimal(1))))
+    assert (len(set(rows)), (None, None, None) in rows) == (27, True)
+    ids = pairs(make_ids(arrays(rows, kinds), SECRET, 0))
+    assert len(set(ids)) == 27
+    texts = [(None, "a"), ("a", None), (None, None), ("a", "a"), ("", "a"), ("a", ""), (None, ""), ("", None), ("", "")]
+    assert len(set(pairs(make_ids(arrays(texts, [pa.string()] * 2), SECRET, 0)))) == len(texts)
+    assert pairs(make_ids(arrays(rows, kinds), SECRET, 0)) == ids
+
+
+def _bits(given: Sequence[bool]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(np.array(given), bitorder="little").tobytes())
+
+
+def _over_garbage(kind: pa.DataType, given: Sequence[bool]) -> pa.Array:
+    """An array whose null slots have bytes of their own, all different."""
+    rng = np.random.default_rng(1)
+    if kind == pa.string():
+        sizes = [number % 40 for number in range(len(given))]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+        text = rng.integers(97, 123, offsets[-1], np.uint8).tobytes()
+        return pa.Array.from_buffers(kind, len(given), [_bits(given), pa.py_buffer(offsets.tobytes()), pa.py_buffer(text)])
+    words = rng.integers(0, 2**60, len(given) * kind.byte_width // 8)
+    return pa.Array.from_buffers(kind, len(given), [_bits(given), pa.py_buffer(words.tobytes())])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64(), DECIMAL], ids=str)
+def test_b5_what_lies_beneath_a_null_does_not_matter(kind: pa.DataType) -> None:
+    """Buffers hold some bytes there as well: ids are those of nulls that were written clean, also in slices."""
+    given = [number % 3 > 0 for number in range(100)]
+    dirty = _over_garbage(kind, given)
+    values = _over_garbage(kind, [True] * 100).to_pylist()
+    assert (dirty.null_count, len(set(values)) > 90) == (34, True)
+    clean = pa.array([value if valid else None for value, valid in zip(values, given, strict=True)], kind)
+    assert dirty.equals(clean)
+    ids = pairs(make_ids([clean], SECRET, 0))
+    assert len(set(ids)) > 60
+    for start, size in [(0, 100), (1, 99), (13, 64), (3, 1), (4, 1), (100, 0)]:
+        assert pairs(make_ids([dirty.slice(start, size)], SECRET, 0)) == ids[start : start + size]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64(), DECIMAL], ids=str)
+def test_b5_columns_of_nulls_only(kind: pa.DataType) -> None:
+    """However they came to be: all of them have the id of a null."""
+    expected = reference([NULLS[kind]], SECRET, 0)
+    for column in (pa.nulls(3, kind), pa.array([None] * 3, kind), pa.nulls(9, kind)[5:8], _over_garbage(kind, [True, False])[1:]):
+        assert column.null_count == len(column) > 0
+        assert pairs(make_ids([column], SECRET, 0)) == [expected] * len(column)
