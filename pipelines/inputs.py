@@ -123,8 +123,6 @@ def _lookup_types(lookup: Lookup, events: Events, types: Mapping[str, pa.DataTyp
     table = read_lookup(lookup, events.normalise)
     for by in lookup.by:
         key = table.schema.field(by).type
-        if key_type(key) is None:
-            raise InputError(f"{lookup.file}: column {by!r} is {key}, which has no exact values; look up by text or integers")
         if key != types[by] and not (pa.types.is_integer(key) and pa.types.is_integer(types[by])):
             raise InputError(
                 f"{lookup.file}: column {by!r} is {key}, but {types[by]} in the events; write both with the same type"
