@@ -23,6 +23,7 @@ class Request:
 
     Attributes:
         unit: who is protected, as JSON values.
+        unit_types: of the unit's columns, as far as the config says them.
         stages: what it will draw, as JSON values.
         inputs: fingerprint of its files. Never published.
         place: what tells the private folder in which it works from any other; "" before it was started there.
@@ -33,6 +34,7 @@ class Request:
     dataset: str
     run: str
     unit: dict[str, Any]
+    unit_types: dict[str, str]
     window: Window | None
     pots: Pots
     stages: list[dict[str, Any]]
@@ -98,10 +100,14 @@ class Ledger:
             if not limit.admits(request.pots):
                 raise BudgetError(self._too_much(request, limit, Pots(), limit.admits))
             return None
-        if book.unit != request.unit:
-            differing = ", ".join(sorted(key for key in request.unit if book.unit.get(key) != request.unit[key]))
+        differing = [key for key in request.unit if book.unit.get(key) != request.unit[key]]
+        for charge in book.charges:
+            types = charge.content["unit_types"]
+            differing += [f"type of {name}" for name, kind in request.unit_types.items() if types.get(name, kind) != kind]
+        if differing:
             raise BudgetError(
-                f"ledger {self.name}: dataset {request.dataset} protects another privacy unit ({differing} differs), and "
+                f"ledger {self.name}: dataset {request.dataset} protects another privacy unit "
+                f"({', '.join(dict.fromkeys(differing))} differs), and "
                 f"what is spent on different units cannot be added up; choose another dataset, or the same unit"
             )
         if request.limit is not None and request.limit != book.limit:
@@ -187,6 +193,7 @@ class Ledger:
             "config": request.config,
             "config_digest": request.config_digest,
             "window": window,
+            "unit_types": request.unit_types,
             "stages": request.stages,
             "pots": pots_json(request.pots),
             "inputs": request.inputs,

@@ -20,6 +20,7 @@ from privacy.pots import Limit, Pots, cost
 from privacy.release import Budget
 from transforms.errors import CheckError
 from transforms.file_state import FileState
+from transforms.text_events import is_csv, is_json
 
 VARIABLE = "DISCREET_LEDGER"
 """The environment's variable that says where the ledger is, where the config does not."""
@@ -72,6 +73,7 @@ def request(config: Config, plan: Plan, run: str, paths: Sequence[str], place: s
         dataset=config.dataset,
         run=run,
         unit=unit_of(config),
+        unit_types=unit_types(config),
         window=window_of(config),
         pots=cost(plan),
         stages=[stage | {"release": name} for name, stages in plan_json(plan)["releases"].items() for stage in stages],
@@ -93,8 +95,15 @@ def unit_of(config: Config) -> dict[str, Any]:
         "rows": events.privacy_unit.rows,
         "periods": {name: events.derive[name].model_dump(mode="json") for name in columns if name in events.derive},
         "spellings": {name: list(events.normalise[name]) for name in columns if name in events.normalise},
-        "types": {name: events.types[name] for name in columns if events.types.get(name, "string") != "string"},
     }
+
+
+def unit_types(config: Config) -> dict[str, str]:
+    """The types that a config gives the columns of its unit: text where a text file has none declared. Parquet has its own."""
+    events = config.events
+    text = any(is_csv(path) or is_json(path) for path in events.files)
+    found = {name: events.types.get(name, "string" if text else "") for name in events.privacy_unit.columns}
+    return {name: kind for name, kind in found.items() if kind and name not in events.derive}
 
 
 def window_of(config: Config) -> Window | None:
