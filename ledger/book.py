@@ -21,7 +21,9 @@ class Charge:
 
     Attributes:
         state: `reserved` (it may have drawn), `settled` (it has published), `void` (it read nothing).
+        drawn: digest of the one draw that may be published; None before it is recorded.
         window: the periods that it is about; None for all.
+        content: of the entry. `config` and `stages` are JSON texts in it, since few ask for them.
     """
 
     run: str
@@ -31,6 +33,7 @@ class Charge:
     pots: Pots
     window: Window | None
     content: dict[str, Any]
+    drawn: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +86,21 @@ class Book:
         """Whether a charge would stay within the limit in each period that it is about."""
         return all(self.limit.admits(spent + cost) for spent in self.spent(window))
 
-    def fullest(self, window: Window | None = None) -> Pots:
-        """What was spent where most was."""
-        return max(self.spent(window), key=self.limit.part)
+    def part(self, window: Window | None = None) -> float:
+        """The part of the limit that is spent where most is."""
+        return max(self.limit.part(spent) for spent in self.spent(window))
+
+    def runs(self, cost: Pots, window: Window | None) -> int:
+        """How many more charges of this cost fit in each period of a window."""
+        return min(self.limit.runs(cost, spent) for spent in self.spent(window))
+
+    def epsilon(self) -> float:
+        """The epsilon of what was spent, at the limit's delta, where it is largest."""
+        largest: list[Pots] = []
+        for spent in sorted(set(self.spent()), key=lambda pots: pots.mu2, reverse=True):
+            if not any(other.covers(spent) for other in largest):
+                largest.append(spent)
+        return max(spent.epsilon_at(self.limit.delta) for spent in largest)
 
 
 def read_book(entries: Sequence[Entry], digests: Sequence[str]) -> Book:
@@ -107,11 +122,14 @@ def read_book(entries: Sequence[Entry], digests: Sequence[str]) -> Book:
     open_of: dict[str, int] = {}
     for entry in entries:
         if entry.kind == "charge":
-            charges[entry.number] = _charge(entry)
+            charges[entry.number] = read_charge(entry)
             open_of[entry.content["run"]] = entry.number
-        elif entry.kind in ("settle", "void"):
+        elif entry.kind in _STATES:
             number = open_of[entry.content["run"]]
-            charges[number] = replace(charges[number], state="settled" if entry.kind == "settle" else "void")
+            charges[number] = replace(charges[number], state=_STATES[entry.kind])
+        elif entry.kind == "draw":
+            number = open_of[entry.content["run"]]
+            charges[number] = replace(charges[number], drawn=entry.content["draw"])
     limits = [entry.content for entry in entries if entry.kind in ("open", "limit")]
     return Book(
         dataset=entries[0].dataset,
@@ -123,7 +141,11 @@ def read_book(entries: Sequence[Entry], digests: Sequence[str]) -> Book:
     )
 
 
-def _charge(entry: Entry) -> Charge:
+_STATES = {"settle": "settled", "void": "void"}
+
+
+def read_charge(entry: Entry) -> Charge:
+    """The charge that an entry makes."""
     content = entry.content
     window = content["window"]
     return Charge(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-Kind = Literal["open", "limit", "charge", "settle", "void"]
+Kind = Literal["open", "limit", "charge", "draw", "settle", "void"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +17,8 @@ class Entry:
 
     Attributes:
         number: 1 for the first of its dataset; each is one more than the one before.
-        kind: `open` (unit and limit of a new dataset), `limit` (another limit, and why), `charge` (a run may spend), `settle`
-            (it has published), `void` (it read nothing, and spent nothing).
+        kind: `open` (unit and limit of a new dataset), `limit` (another limit, and why), `charge` (a run may spend), `draw`
+            (this is the draw that it publishes), `settle` (it has published), `void` (it read nothing, and spent nothing).
         body: JSON.
         before: digest of the entry before; empty for the first.
     """
@@ -32,7 +32,8 @@ class Entry:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all fields, in hexadecimal."""
-        return hashlib.sha256("\n".join([self.dataset, str(self.number), self.kind, self.before, self.body]).encode()).hexdigest()
+        parts = (self.dataset, self.number, self.kind, self.before, self.body)
+        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
     @cached_property
     def content(self) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What may be done with a ledger: reserve before anything is read, settle after publishing, and nothing that gives back."""
 
+import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.book import Book, Charge, Window, pots_json, read_book
+from ledger.book import Book, Charge, Window, pots_json, read_book, read_charge
 from ledger.entries import Entry, Kind, changed, next_entry
 from ledger.store import Store, missing
 from privacy.pots import Limit, Pots
@@ -23,10 +24,9 @@ class Request:
 
     Attributes:
         unit: who is protected, as JSON values.
-        unit_types: of the unit's columns, as far as the config says them.
+        unit_types: of the unit's columns in the files; empty before they were looked at.
         stages: what it will draw, as JSON values.
         inputs: fingerprint of its files. Never published.
-        place: what tells the private folder in which it works from any other; "" before it was started there.
         limit: that the config declares, if it does.
         fitting: from a test of costs to the largest epsilon with which a run like this one passes it, if there is one.
     """
@@ -41,7 +41,6 @@ class Request:
     config: dict[str, Any]
     config_digest: str
     inputs: str
-    place: str
     limit: Limit | None
     fitting: Callable[[Callable[[Pots], bool]], float | None]
 
@@ -88,9 +87,7 @@ class Ledger:
                 return known
             entries = self._entries(request, book)
             if self.store.append(entries):
-                made = self._book(request.dataset).charge(request.run)
-                assert made is not None
-                return made
+                return read_charge(entries[-1])
         raise BudgetError(f"ledger {self.name}: is in use by too many at once; start again")
 
     def check(self, request: Request, book: Book | None) -> Charge | None:
@@ -98,17 +95,15 @@ class Ledger:
         if book is None:
             limit = request.limit or DEFAULT_LIMIT
             if not limit.admits(request.pots):
-                raise BudgetError(self._too_much(request, limit, Pots(), limit.admits))
+                raise BudgetError(self._too_much(request, limit, 0.0, limit.admits))
             return None
         differing = [key for key in request.unit if book.unit.get(key) != request.unit[key]]
-        for charge in book.charges:
-            types = charge.content["unit_types"]
-            differing += [f"type of {name}" for name, kind in request.unit_types.items() if types.get(name, kind) != kind]
+        if request.unit_types and book.charges and book.charges[0].content["unit_types"] != request.unit_types:
+            differing.append("types")
         if differing:
             raise BudgetError(
-                f"ledger {self.name}: dataset {request.dataset} protects another privacy unit "
-                f"({', '.join(dict.fromkeys(differing))} differs), and "
-                f"what is spent on different units cannot be added up; choose another dataset, or the same unit"
+                f"ledger {self.name}: dataset {request.dataset} protects another privacy unit ({', '.join(differing)} differs), "
+                f"and what is spent on different units cannot be added up; choose another dataset, or the same unit"
             )
         if request.limit is not None and request.limit != book.limit:
             raise ConfigError(
@@ -124,22 +119,30 @@ class Ledger:
             return book.fits(cost, request.window)
 
         if not fits(request.pots):
-            raise BudgetError(self._too_much(request, book.limit, book.fullest(request.window), fits))
+            raise BudgetError(self._too_much(request, book.limit, book.part(request.window), fits))
         return None
 
-    def charge(self, dataset: str, run: str) -> Charge:
-        """The charge of a run that has drawn.
+    def draw(self, dataset: str, run: str, draw: str, cost: Pots) -> Charge:
+        """Notes the draw that a run publishes, before anything of it is visible. The first one stays.
+
+        Args:
+            draw: digest of the record of the draw.
+            cost: of the run as it is planned now.
 
         Raises:
-            CheckError: it has none.
+            CheckError: the run has no charge, one of another cost, or another draw.
         """
-        book = self.book(dataset)
-        found = book.charge(run) if book else None
-        if found is None:
-            raise CheckError(
-                f"ledger {self.name}: has no charge for run {run} of dataset {dataset}, which has drawn; restore the ledger"
-            )
-        return found
+        for _ in range(_TRIES):
+            book, charge = self._charged(dataset, run)
+            if charge.pots != cost:
+                raise CheckError(f"run {run}: is charged for other noise, by another version; choose another --run-id")
+            if charge.drawn == draw:
+                return charge
+            if charge.drawn is not None:
+                raise CheckError(f"run {run}: another draw of it may be published; choose another --run-id, which costs anew")
+            if self.store.append([next_entry(dataset, book.last, "draw", {"run": run, "draw": draw})]):
+                return charge
+        raise BudgetError(f"ledger {self.name}: is in use by too many at once; start again")
 
     def settle(self, dataset: str, run: str) -> None:
         """Notes that a run has published. Does nothing where that is noted already.
@@ -160,7 +163,13 @@ class Ledger:
             BudgetError: nothing was ever charged on it.
         """
         for _ in range(_TRIES):
-            last = self._book(dataset).last
+            book = self._book(dataset)
+            last, old = book.last, book.limit
+            if (limit.epsilon - old.epsilon) * (limit.delta - old.delta) < 0:
+                raise ConfigError(
+                    f"ledger limit: epsilon {limit.epsilon:g}, delta {limit.delta:g} is larger in one and smaller in the other "
+                    f"than epsilon {old.epsilon:g}, delta {old.delta:g}; change both in one direction"
+                )
             content = {"limit": {"epsilon": limit.epsilon, "delta": limit.delta}, "reason": reason}
             if self.store.append([next_entry(dataset, last, "limit", content)]):
                 return
@@ -171,10 +180,25 @@ class Ledger:
             raise BudgetError(f"ledger {self.name}: nothing was ever charged on dataset {dataset}; correct its name")
         return book
 
+    def _charged(self, dataset: str, run: str) -> tuple[Book, Charge]:
+        """The book, and the charge of a run that has one.
+
+        Raises:
+            CheckError: it has none.
+        """
+        book = self.book(dataset)
+        found = book.charge(run) if book else None
+        if book is None or found is None:
+            raise CheckError(
+                f"ledger {self.name}: has no charge for run {run} of dataset {dataset}, which has drawn; restore the ledger"
+            )
+        return book, found
+
     def _close(self, dataset: str, run: str, kind: Kind, content: dict[str, Any]) -> None:
         for _ in range(_TRIES):
-            book = self._book(dataset)
-            charge = self.charge(dataset, run)
+            book, charge = self._charged(dataset, run)
+            if kind == "void" and charge.drawn is not None:
+                return
             if charge.state != "reserved" or self.store.append([next_entry(dataset, book.last, kind, {"run": run} | content)]):
                 return
 
@@ -190,40 +214,42 @@ class Ledger:
         window = [day.isoformat() for day in request.window] if request.window else None
         content = {
             "run": request.run,
-            "config": request.config,
+            "config": json.dumps(request.config),
+            "output": request.config["output"]["path"],
             "config_digest": request.config_digest,
             "window": window,
             "unit_types": request.unit_types,
-            "stages": request.stages,
+            "stages": json.dumps(request.stages),
             "pots": pots_json(request.pots),
             "inputs": request.inputs,
-            "place": request.place,
             "nonce": secrets.token_hex(32),
         }
         return [*entries, next_entry(request.dataset, last, "charge", content)]
 
     def _check_same(self, request: Request, known: Charge) -> None:
         if known.content["config_digest"] != request.config_digest:
-            differences = ", ".join(changed(known.content["config"], request.config))
+            differences = ", ".join(changed(json.loads(known.content["config"]), request.config))
             raise ConfigError(f"run {request.run}: is charged for another config ({differences}); choose another --run-id")
         if known.state == "settled":
             raise CheckError(
                 f"run {request.run}: has published, but its files are gone; restore them, they are never drawn again, or choose "
                 f"another --run-id, which costs anew"
             )
-        if known.content["place"] != request.place:
+        if known.drawn is not None:
             raise CheckError(
-                f"run {request.run}: was started with another private folder, or that is gone, so that it may have published; "
-                f"choose another --run-id, which costs anew"
+                f"run {request.run}: has drawn, but its record is not in this private folder; restore it, a run is never drawn "
+                f"again, or choose another --run-id, which costs anew"
             )
+        if known.pots != request.pots:
+            raise CheckError(f"run {request.run}: is charged for other noise, by another version; choose another --run-id")
         if known.content["inputs"] != request.inputs:
             raise ConfigError(f"run {request.run}: was started on other files (events.files changed); choose another --run-id")
 
-    def _too_much(self, request: Request, limit: Limit, spent: Pots, fits: Callable[[Pots], bool]) -> str:
+    def _too_much(self, request: Request, limit: Limit, spent: float, fits: Callable[[Pots], bool]) -> str:
         largest = request.fitting(fits)
         cure = "nothing fits any more" if largest is None else f"an epsilon of {largest:.3g} would fit"
         return (
-            f"ledger {self.name}: dataset {request.dataset} has spent {limit.part(spent):.1%} of its limit (epsilon "
+            f"ledger {self.name}: dataset {request.dataset} has spent {spent:.1%} of its limit (epsilon "
             f"{limit.epsilon:g}, delta {limit.delta:g}), and run {request.run} needs another {limit.part(request.pots):.1%}; "
             f"{cure}; lower budget.epsilon, or raise the limit with discreet ledger limit"
         )

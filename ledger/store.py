@@ -12,7 +12,7 @@ import sqlalchemy as sql
 from sqlalchemy import exc
 
 from ledger.entries import Entry
-from transforms.errors import BudgetError, ConfigError, RunnerError
+from transforms.errors import BudgetError, CheckError, ConfigError, RunnerError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 HEAD = "0001"
 """The newest migration."""
 
+VERSION_TABLE = "discreet_ledger_version"
+
 _WAIT_SECONDS = 60
+_CONNECT_SECONDS = 10
+_LOCK = 6_022_140_760
+"""PostgreSQL's advisory lock under which a ledger is made."""
 
 _TABLE = sql.Table(
     "entries",
@@ -37,21 +42,28 @@ _TABLE = sql.Table(
 class Store:
     """The entries of a ledger. Nothing is ever changed or removed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | Path) -> None:
         """Opens nothing yet.
+
+        Args:
+            url: of a database, or the path of an SQLite file.
 
         Raises:
             ConfigError: the URL is none of a database that a ledger can be in.
         """
         try:
-            self.url = sql.make_url(url)
-        except exc.ArgumentError:
+            self.url = sql.make_url(url) if isinstance(url, str) else sql.URL.create("sqlite", database=str(url))
+            backend = self.url.get_backend_name()
+            self.url.get_driver_name()
+        except (exc.ArgumentError, ValueError):
             raise ConfigError(
                 "ledger.url: is no URL of a database; write sqlite:///ledger.db or postgresql+psycopg://.."
             ) from None
-        if self.url.get_backend_name() not in ("sqlite", "postgresql"):
+        if any("password" in option for option in self.url.query):
+            raise ConfigError("ledger.url: holds a password among its options; write it into PGPASSWORD or ~/.pgpass")
+        if backend not in ("sqlite", "postgresql"):
             raise ConfigError(f"ledger.url: {self.name} is neither SQLite nor PostgreSQL; write sqlite:///ledger.db")
-        if self._file is not None and self.url.database in (None, "", ":memory:"):
+        if self._file is not None and ((self.url.database or "") in ("", ":memory:") or "\0" in str(self.url.database)):
             raise ConfigError("ledger.url: names no file, so nothing would be kept; write sqlite:///ledger.db")
 
     @property
@@ -74,19 +86,21 @@ class Store:
         with self._connected() as connection:
             return sql.inspect(connection).has_table(_TABLE.name)
 
-    def create(self) -> bool:
-        """Makes an empty ledger unless there is one. Returns whether this call made it."""
+    def create(self, rows: Sequence[tuple[Entry, str]] = ()) -> bool:
+        """Makes a ledger unless there is one, whole or not at all. Returns whether this call made it.
+
+        Args:
+            rows: entries that it begins with, and the digests to keep beside them.
+        """
         if self._file is None:
-            if self.exists():
-                return False
             with self._connected() as connection:
-                _migrate(connection)
-            return True
+                connection.execute(sql.text(f"select pg_advisory_xact_lock({_LOCK})"))
+                return not sql.inspect(connection).has_table(_TABLE.name) and _fill(connection, rows)
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = self._file.parent / f".{self._file.name}.{uuid.uuid4().hex}"
         try:
-            with self._connected(sql.create_engine(f"sqlite:///{part}")) as connection:
-                _migrate(connection)
+            with self._connected(sql.create_engine(sql.URL.create("sqlite", database=str(part)))) as connection:
+                _fill(connection, rows)
             part.chmod(0o600)
             os.link(part, self._file)
         except FileExistsError:
@@ -111,11 +125,9 @@ class Store:
 
     def append(self, entries: Sequence[Entry]) -> bool:
         """Adds entries after those that they were made for. False where somebody else has added others: read again."""
-        rows = [vars(entry) | {"digest": entry.digest} for entry in entries]
-        names = _TABLE.columns.keys()
         try:
             with self._connected() as connection:
-                connection.execute(sql.insert(_TABLE), [{name: row[name] for name in names} for row in rows])
+                _insert(connection, [(entry, entry.digest) for entry in entries])
         except exc.IntegrityError:
             return False
         return True
@@ -145,8 +157,8 @@ class Store:
     def _engine(self) -> "Engine":
         if self._file is None:
             try:
-                return sql.create_engine(self.url, poolclass=sql.NullPool)
-            except ImportError:
+                return sql.create_engine(self.url, poolclass=sql.NullPool, connect_args={"connect_timeout": _CONNECT_SECONDS})
+            except (ImportError, exc.NoSuchModuleError):
                 raise ConfigError(f"ledger.url: {self.name} needs a driver; install discreet[postgresql]") from None
         # SQLite itself would make a new, empty ledger of a missing file.
         if not self._file.exists():
@@ -162,11 +174,32 @@ def missing(name: str) -> BudgetError:
 
 
 def _check_version(connection: "Connection") -> None:
-    found = connection.execute(sql.text("select version_num from alembic_version")).scalar()
+    """Whether this is a ledger that can be read.
+
+    Raises:
+        CheckError: its file is damaged, so that entries could be missing without a trace.
+        ConfigError: another version of Discreet wrote it.
+    """
+    if connection.dialect.name == "sqlite" and connection.execute(sql.text("pragma integrity_check")).scalar() != "ok":
+        raise CheckError("ledger: its file is damaged; restore it from a backup")
+    found = connection.execute(sql.text(f"select version_num from {VERSION_TABLE}")).scalar()
     if found != HEAD:
         raise ConfigError(
             f"ledger: is of version {found}, this Discreet knows {HEAD}; use the Discreet that wrote it, or a newer one"
         )
+
+
+def _fill(connection: "Connection", rows: Sequence[tuple[Entry, str]]) -> bool:
+    _migrate(connection)
+    _insert(connection, rows)
+    return True
+
+
+def _insert(connection: "Connection", rows: Sequence[tuple[Entry, str]]) -> None:
+    names = [name for name in _TABLE.columns.keys() if name != "digest"]  # noqa: SIM118
+    values = [{name: getattr(entry, name) for name in names} | {"digest": digest} for entry, digest in rows]
+    if values:
+        connection.execute(sql.insert(_TABLE), values)
 
 
 def _migrate(connection: "Connection") -> None:
@@ -175,5 +208,5 @@ def _migrate(connection: "Connection") -> None:
 
     config = Config()
     config.set_main_option("script_location", "ledger:migrations")
-    config.attributes["connection"] = connection
+    config.attributes |= {"connection": connection, "version_table": VERSION_TABLE}
     command.upgrade(config, "head")

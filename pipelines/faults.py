@@ -87,7 +87,8 @@ def _sentence(error: ErrorDetails, schema: Mapping[str, Any]) -> str:
         message = _shown(value, f"does not fit here; write {loc[-1]}: {_FORMS[str(loc[-1])]}")
     elif kind in _RULES:
         message = _RULES[kind].format(**error.get("ctx", {}))
-        message = message if kind == "missing" else _shown(value, message)
+        private = loc[0] == "ledger" and loc[1:] in ((), ("url",))  # a URL may hold a password
+        message = message if kind == "missing" or private else _shown(value, message)
     else:
         message = error["msg"]
     return f"{where}: {message}" if where else message

@@ -1,6 +1,7 @@
 """`discreet ledger ...`: what was spent, what is left, and whether the records fit together."""
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from rich.bar import Bar
 from rich.console import Console, Group
 from rich.table import Table
 
-from ledger.book import Book, Charge
+from ledger.book import Book, Charge, read_book
+from ledger.entries import Entry
 from ledger.ledger import Ledger
 from ledger.store import Store
 from pipelines.config import declared_ledger
-from pipelines.spending import VARIABLE, default_path, newest_manifests
+from pipelines.spending import VARIABLE, charged_manifests, default_path
+from privacy.plan import LEAST_DELTA
 from privacy.pots import Limit
 from transforms.errors import CheckError, ConfigError
 
@@ -57,21 +60,23 @@ def run_ledger_command(known: argparse.Namespace) -> Said:
     return actions[known.action]()
 
 
-def _url(known: argparse.Namespace) -> str:
+def _url(known: argparse.Namespace) -> str | Path:
     if known.ledger:
         return str(known.ledger)
     declared = declared_ledger(known.config) if known.config else None
     if declared:
+        if "${" in declared:
+            raise ConfigError(f"{known.config}: ledger.url holds a variable; name the ledger with --ledger")
         return declared
-    if VARIABLE in os.environ:
+    if os.environ.get(VARIABLE):
         return os.environ[VARIABLE]
     if known.config:
-        return f"sqlite:///{default_path(known.config)}"
+        return default_path(known.config)
     here = Path(".discreet/ledger.db")
     found = [path for path in (here, *sorted(Path().glob("*/.discreet/ledger.db"))) if path.exists()]
     if len(found) > 1:
         raise ConfigError(f"ledger: there are several here ({', '.join(map(str, found))}); name one with --config or --ledger")
-    return f"sqlite:///{found[0] if found else here}"
+    return found[0] if found else here
 
 
 def _said(values: Any, text: str) -> Said:
@@ -92,14 +97,14 @@ def _show(ledger: Ledger, books: list[Book]) -> Said:
 
 
 def _summary(book: Book) -> dict[str, Any]:
-    spent = book.fullest()
+    epsilon = book.epsilon()
     states = [charge.state for charge in book.charges]
     return {
         "dataset": book.dataset,
         "privacy_unit": book.unit,
         "limit": {"epsilon": book.limit.epsilon, "delta": book.limit.delta},
-        "spent": book.limit.part(spent),
-        "guarantee": {"epsilon": spent.epsilon_at(book.limit.delta), "delta": book.limit.delta},
+        "spent": book.part(),
+        "guarantee": {"epsilon": epsilon if math.isfinite(epsilon) else None, "delta": book.limit.delta},
         "runs": {state: states.count(state) for state in ("settled", "reserved", "void")},
     }
 
@@ -114,16 +119,18 @@ def _show_book(console: Console, book: Book) -> None:
         f"{summary['spent']:.1%} of the limit is spent, {max(0.0, 1 - summary['spent']):.1%} is left. The limit: epsilon "
         f"{book.limit.epsilon:g}, delta {book.limit.delta:g}, for all runs together and for ever."
     )
-    console.print(
-        f"What was published so far is together ({summary['guarantee']['epsilon']:.3g}, {book.limit.delta:g})-differentially "
-        f"private if no run was chosen by what an earlier one showed. However runs are chosen, they stay within the limit."
-    )
+    if summary["guarantee"]["epsilon"] is not None:
+        console.print(
+            f"What was published so far is together ({summary['guarantee']['epsilon']:.3g}, {book.limit.delta:g})-differentially "
+            f"private if no run was chosen by what an earlier one showed. However runs are chosen, they stay within the limit."
+        )
     counts = summary["runs"]
     open_runs = f", {counts['reserved']} started and not published" if counts["reserved"] else ""
     console.print(f"{counts['settled']} runs published{open_runs}.")
-    largest = sorted(book.charges, key=lambda charge: book.limit.part(charge.pots), reverse=True)[:5]
+    valid = [charge for charge in book.charges if charge.state != "void"]
+    largest = sorted(valid, key=lambda charge: book.limit.part(charge.pots), reverse=True)[:5]
     if largest:
-        console.print(Group("What spent most:", _table(book, [charge for charge in largest if charge.state != "void"])))
+        console.print(Group("What spent most:", _table(book, largest)))
 
 
 def _table(book: Book, charges: list[Charge]) -> Table:
@@ -169,16 +176,15 @@ def _runs(books: list[Book]) -> Said:
 
 def _verify(ledger: Ledger, books: list[Book]) -> Said:
     """Reading the books has walked the digests; what is left is to compare them with what was published."""
-    outputs = sorted({charge.content["config"]["output"]["path"] for book in books for charge in book.charges})
+    outputs = sorted({charge.content["output"] for book in books for charge in book.charges})
     known = {(book.dataset, charge.run): charge.digest for book in books for charge in book.charges if charge.state != "void"}
     datasets = {book.dataset for book in books}
     faults, compared = [], 0
     for output in outputs:
-        for path, manifest in newest_manifests(Path(output)):
-            if "charge" in manifest and manifest.get("dataset") in datasets:
-                compared += 1
-                if known.get((manifest["dataset"], manifest["run"])) != manifest["charge"]:
-                    faults.append(f"{path}: its charge is not in the ledger, or is another; restore the newest ledger")
+        for path, manifest in charged_manifests(Path(output), datasets):
+            compared += 1
+            if known.get((manifest["dataset"], manifest["run"])) != manifest["charge"]:
+                faults.append(f"{path}: its charge is not in the ledger, or is another; restore the newest ledger")
     if faults:
         raise CheckError("\n".join(faults))
     entries = sum(book.last.number for book in books)
@@ -189,11 +195,12 @@ def _verify(ledger: Ledger, books: list[Book]) -> Said:
 
 
 def _limit(known: argparse.Namespace, ledger: Ledger) -> Said:
-    if not (0 < known.epsilon <= 1e15 and 0 < known.delta < 1):
-        raise ConfigError("ledger limit: epsilon must be above 0 and delta between 0 and 1; correct them")
+    limit = Limit(epsilon=known.epsilon, delta=known.delta)
+    if not (0 < known.epsilon <= 1e15 and LEAST_DELTA < known.delta < 1) or limit.mu2 == 0:
+        raise ConfigError("ledger limit: epsilon must be above 0 and delta between 1e-14 and 1, and leave room; correct them")
     if not known.reason.strip():
         raise ConfigError("ledger limit: --reason is empty; say why, it is kept for ever")
-    ledger.set_limit(known.dataset, Limit(epsilon=known.epsilon, delta=known.delta), known.reason)
+    ledger.set_limit(known.dataset, limit, known.reason)
     said = f"Dataset {known.dataset} may now spend epsilon {known.epsilon:g}, delta {known.delta:g} in all."
     return _said({"dataset": known.dataset, "limit": {"epsilon": known.epsilon, "delta": known.delta}}, said)
 
@@ -214,12 +221,12 @@ def _export(books: list[Book], file: str) -> Said:
 
 def _copy(source: Store, target: Store) -> Said:
     """Copies every entry as it is, digests included, so that manifests still fit."""
-    if not target.create():
-        raise ConfigError(f"ledger {target.name}: is there already; copy into a new one")
-    count = 0
+    rows: list[tuple[Entry, str]] = []
     for dataset in source.datasets():
-        entries, _ = source.entries(dataset)
-        count += len(entries)
-        if not target.append(entries):
-            raise CheckError(f"ledger {target.name}: somebody else writes to it; copy into a new one")
-    return _said({"entries": count, "to": target.name}, f"Copied {count} entries to {target.name}. Name it in the config now.")
+        entries, digests = source.entries(dataset)
+        read_book(entries, digests)
+        rows += zip(entries, digests, strict=True)
+    if not target.create(rows):
+        raise ConfigError(f"ledger {target.name}: is there already; copy into a new one")
+    said = f"Copied {len(rows)} entries to {target.name}. Name it in every config now, and put the old one away."
+    return _said({"entries": len(rows), "to": target.name}, said)

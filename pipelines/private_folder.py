@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -30,6 +29,11 @@ class Commit:
     attempt: str
     config: str
     files: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the record, in hexadecimal: tells the draw from any other."""
+        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -59,32 +63,6 @@ class PrivateFolder:
     @property
     def _lock(self) -> Path:
         return self.root / f".{self.run}.lock"
-
-    @property
-    def _started(self) -> Path:
-        return self.root / "_started" / self.run
-
-    def place(self) -> str:
-        """Digest of what only this folder knows of the run, so that a charge tells where it may be gone on with; "" before."""
-        try:
-            return _digest(self._started)
-        except FileNotFoundError:
-            return ""
-
-    def start(self) -> str:
-        """The place, which is made unless the run was started here before. It stays until the run has published.
-
-        The attempt's folder must be there.
-        """
-        self._started.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        create_if_absent(self._started, secrets.token_bytes(32), part_folder=self.path)
-        return self.place()
-
-    def end(self) -> None:
-        """Forgets that the run was started here: it has published, or its charge is void."""
-        self._started.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other runs are in it, or it is gone
-            self._started.parent.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -123,7 +101,7 @@ class PrivateFolder:
 
     def exists(self) -> bool:
         """Whether anything of this run id is left."""
-        return self.path.exists() or self._lock.exists() or self._started.exists()
+        return self.path.exists() or self._lock.exists()
 
     def commit(self) -> Commit | None:
         """The record, if the run got that far.

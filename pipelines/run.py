@@ -49,6 +49,7 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
     from pipelines.graph import runner_options
     from pipelines.publish import manifest_path, publish
     from pipelines.spending import check_published, left, open_ledger
+    from privacy.pots import cost
 
     output = Path(call.config.output.path)
     options = runner_options(call.beam_arguments)
@@ -73,7 +74,7 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
             commit = _draw(call, ledger, private, options, console)
         elif commit.config != call.config.digest():
             raise ConfigError(f"run {call.run}: was drawn with another config; choose another --run-id")
-        charge = ledger.charge(call.config.dataset, call.run)
+        charge = ledger.draw(call.config.dataset, call.run, commit.digest, cost(call.plan))
         about = statement(call.config, call.run, call.plan, _versions()) | {"charge": charge.digest}
         publish(call.config, call.run, private.staged(commit), about)
         ledger.settle(call.config.dataset, call.run)
@@ -95,7 +96,6 @@ def _tidy(output: Path, private: PrivateFolder) -> None:
 
     shutil.rmtree(part_path(output, private.run), ignore_errors=True)
     private.remove()
-    private.end()
 
 
 def _published(call: RunCall) -> dict[str, Any] | None:
@@ -173,11 +173,11 @@ def _draw(call: RunCall, ledger: "Ledger", private: PrivateFolder, options: Any,
     from pipelines.graph import build_graph, choose_sharding, is_local
     from pipelines.inputs import resolve_inputs
     from pipelines.progress import shown
-    from pipelines.spending import request
+    from pipelines.spending import request, unit_types
     from transforms.read_events import BATCH_ROWS
     from transforms.release_keys import stage_schemas
 
-    asked = request(call.config, call.plan, call.run, find_files(call.config.events.files), private.place())
+    asked = request(call.config, call.plan, call.run, find_files(call.config.events.files))
     ledger.check(asked, ledger.book(asked.dataset))  # before any data file is opened
     inputs = resolve_inputs(call.config, call.plan)
     sharding = choose_sharding(inputs.rows, len(inputs.releases), options)
@@ -185,7 +185,7 @@ def _draw(call: RunCall, ledger: "Ledger", private: PrivateFolder, options: Any,
     steps = sum(1 + part.rows // BATCH_ROWS for part in inputs.parts) + sharding.unit_shards + sharding.key_shards
     pipeline = beam.Pipeline(options=options)
     build_graph(pipeline, inputs, sharding, new_secret(), folder)
-    ledger.reserve(replace(asked, place=private.start()))
+    ledger.reserve(replace(asked, unit_types=unit_types(inputs.unit)))
     try:
         if is_local(options):
             # Beam prints tracebacks of workers to stderr, beside raising them.
@@ -196,7 +196,6 @@ def _draw(call: RunCall, ledger: "Ledger", private: PrivateFolder, options: Any,
     except BaseException as error:  # runners raise whatever they like; the worker's own report says what it was
         if sharding.by_reference and not folder.was_read:
             ledger.void(asked.dataset, asked.run, "ended before any data was read")
-            private.end()
         if not isinstance(error, Exception):
             raise
         raise folder.reported() or RunnerError(

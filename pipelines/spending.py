@@ -2,25 +2,32 @@
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from rich.console import Console
 
 from ledger.book import Window
 from ledger.ledger import DEFAULT_LIMIT, Ledger, Request
 from ledger.store import Store
 from pipelines.config import Config
+from pipelines.events_config import LookupConfig
 from pipelines.statement import plan_json
 from privacy.plan import Plan, PlanError, make_plan
 from privacy.pots import Limit, Pots, cost
 from privacy.release import Budget
-from transforms.errors import CheckError
+from transforms.errors import CheckError, InputError
 from transforms.file_state import FileState
 from transforms.text_events import is_csv, is_json
+
+if TYPE_CHECKING:
+    from transforms.sum_by_unit import UnitInput
 
 VARIABLE = "DISCREET_LEDGER"
 """The environment's variable that says where the ledger is, where the config does not."""
@@ -28,7 +35,7 @@ VARIABLE = "DISCREET_LEDGER"
 
 def default_path(config_path: str) -> Path:
     """Where the ledger of a config is if nothing says otherwise."""
-    return Path(config_path).parent / ".discreet" / "ledger.db"
+    return Path(config_path).resolve().parent / ".discreet" / "ledger.db"
 
 
 def open_ledger(config: Config, config_path: str, console: Console) -> Ledger:
@@ -38,7 +45,10 @@ def open_ledger(config: Config, config_path: str, console: Console) -> Ledger:
         BudgetError: a ledger is declared, and there is none.
     """
     store = Store(ledger_url(config, config_path))
-    if not _declared(config) and not store.exists() and store.create():
+    if not _declared(config) and not store.exists():
+        for path, _ in charged_manifests(Path(config.output.path), {config.dataset}):
+            raise CheckError(f"{path}: was charged, but ledger {store.name} is gone; restore it")
+    if not _declared(config) and store.create():
         limit = declared_limit(config) or DEFAULT_LIMIT
         console.print(
             f"Made the ledger {default_path(config_path)}. It keeps what runs on dataset {config.dataset} spend: epsilon "
@@ -51,9 +61,9 @@ def _declared(config: Config) -> str | None:
     return (config.ledger.url if config.ledger else None) or os.environ.get(VARIABLE)
 
 
-def ledger_url(config: Config, config_path: str) -> str:
-    """Where the ledger that a config spends from is."""
-    return _declared(config) or f"sqlite:///{default_path(config_path)}"
+def ledger_url(config: Config, config_path: str) -> str | Path:
+    """Where the ledger that a config spends from is: the URL of a database, or the path of its own one."""
+    return _declared(config) or default_path(config_path)
 
 
 def declared_limit(config: Config) -> Limit | None:
@@ -62,25 +72,23 @@ def declared_limit(config: Config) -> Limit | None:
     return None if limit is None else Limit(epsilon=limit.epsilon, delta=limit.delta)
 
 
-def request(config: Config, plan: Plan, run: str, paths: Sequence[str], place: str) -> Request:
+def request(config: Config, plan: Plan, run: str, paths: Sequence[str]) -> Request:
     """What a run asks of the ledger.
 
     Args:
         paths: of the event files; only their sizes and times are looked at.
-        place: of the run's private folder.
     """
     return Request(
         dataset=config.dataset,
         run=run,
         unit=unit_of(config),
-        unit_types=unit_types(config),
+        unit_types={},
         window=window_of(config),
         pots=cost(plan),
         stages=[stage | {"release": name} for name, stages in plan_json(plan)["releases"].items() for stage in stages],
         config=config.resolved(),
         config_digest=config.digest(),
         inputs=_fingerprint(paths),
-        place=place,
         limit=declared_limit(config),
         fitting=lambda fits: fitting_epsilon(config, fits, config.budget.epsilon),
     )
@@ -90,29 +98,46 @@ def unit_of(config: Config) -> dict[str, Any]:
     """Who is protected, in all that must not change while what is spent is added up."""
     events = config.events
     columns = events.privacy_unit.columns
+    lookups = {name: lookup for lookup in events.lookups for name in lookup.columns}
+    sources = {events.derive[name].truncate if name in events.derive else name for name in columns}
+    made = sources
+    while found := {by for name in made if name in lookups for by in lookups[name].by} - sources:
+        sources, made = sources | found, found
+    text = any(is_csv(path) or is_json(path) for path in events.files)
     return {
         "columns": list(columns),
         "rows": events.privacy_unit.rows,
         "periods": {name: events.derive[name].model_dump(mode="json") for name in columns if name in events.derive},
-        "spellings": {name: list(events.normalise[name]) for name in columns if name in events.normalise},
+        "spellings": {name: list(events.normalise[name]) for name in sorted(sources) if name in events.normalise},
+        "lookups": {name: _table(lookups[name]) for name in sorted(sources) if name in lookups},
+        "written": [events.csv.timestamps, events.csv.encoding] if text and set(columns) & set(events.derive) else [],
     }
 
 
-def unit_types(config: Config) -> dict[str, str]:
-    """The types that a config gives the columns of its unit: text where a text file has none declared. Parquet has its own."""
-    events = config.events
-    text = any(is_csv(path) or is_json(path) for path in events.files)
-    found = {name: events.types.get(name, "string" if text else "") for name in events.privacy_unit.columns}
-    return {name: kind for name, kind in found.items() if kind and name not in events.derive}
+def _table(lookup: LookupConfig) -> dict[str, Any]:
+    """A lookup that makes a column of the unit, with what its table holds."""
+    try:
+        content = Path(lookup.file).read_bytes()
+    except OSError:
+        raise InputError(f"{lookup.file}: names no file; correct the path") from None
+    return {"by": list(lookup.by), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def unit_types(unit: "UnitInput") -> dict[str, str]:
+    """The types of the unit's columns, integers of all widths being one."""
+    return {
+        name: "integer" if pa.types.is_integer(kind) else str(kind) for name, kind in zip(unit.columns, unit.types, strict=True)
+    }
 
 
 def window_of(config: Config) -> Window | None:
     """The periods of the privacy unit that a run is about; None for all.
 
-    A window on another column than the unit's own period does not keep units apart.
+    Only a window on the unit's one period keeps units apart.
     """
     window = config.events.window
-    if window is None or window.column not in config.events.privacy_unit.columns or window.column not in config.events.derive:
+    periods = [name for name in config.events.privacy_unit.columns if name in config.events.derive]
+    if window is None or periods != [window.column]:
         return None
     return window.first, window.last
 
@@ -138,15 +163,14 @@ def plan_series(config: Config, plan: Plan, config_path: str, runs: int) -> Seri
     book = Ledger(store).book(config.dataset) if store.exists() else None
     limit = book.limit if book else declared_limit(config) or DEFAULT_LIMIT
     window = window_of(config)
-    spent = book.fullest(window) if book else Pots()
+
+    fitting = book.runs(cost(plan), window) if book else limit.runs(cost(plan))
 
     def fits(each: Pots) -> bool:
         all_runs = each.times(runs)
         return book.fits(all_runs, window) if book else limit.admits(all_runs)
 
-    return Series(
-        limit=limit, fitting=limit.runs(cost(plan), spent), runs=runs, epsilon=fitting_epsilon(config, fits, limit.epsilon)
-    )
+    return Series(limit=limit, fitting=fitting, runs=runs, epsilon=fitting_epsilon(config, fits, limit.epsilon))
 
 
 def fitting_epsilon(config: Config, fits: Callable[[Pots], bool], most: float) -> float | None:
@@ -165,16 +189,17 @@ def fitting_epsilon(config: Config, fits: Callable[[Pots], bool], most: float) -
     while high / low > 1.001:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if passes(middle) else (low, middle)
-    return float(f"{low * 0.999:.3g}")
+    step = 10.0 ** (math.floor(math.log10(low)) - 2)
+    rounded = math.floor(low / step) * step
+    return float(f"{rounded:.3g}") if passes(float(f"{rounded:.3g}")) else float(f"{rounded - step:.3g}")
 
 
 def left(config: Config, plan: Plan, ledger: Ledger) -> dict[str, Any]:
     """What is left of a dataset's limit where least is, and for how many more runs of a plan that is enough."""
     book = ledger.book(config.dataset)
     assert book is not None
-    spent = book.fullest(window_of(config))
-    part = max(0.0, 1 - book.limit.part(spent))
-    return {"url": ledger.name, "part_left": part, "runs_left": book.limit.runs(cost(plan), spent)}
+    window = window_of(config)
+    return {"url": ledger.name, "part_left": max(0.0, 1 - book.part(window)), "runs_left": book.runs(cost(plan), window)}
 
 
 def check_published(ledger: Ledger, output: Path, dataset: str) -> None:
@@ -185,8 +210,8 @@ def check_published(ledger: Ledger, output: Path, dataset: str) -> None:
     """
     book = ledger.book(dataset)
     known = {charge.digest for charge in book.charges if charge.state != "void"} if book else set()
-    for path, manifest in newest_manifests(output, _NEWEST):
-        if manifest.get("dataset") == dataset and "charge" in manifest and manifest["charge"] not in known:
+    for path, manifest in islice(charged_manifests(output, {dataset}), _NEWEST):
+        if manifest["charge"] not in known:
             raise CheckError(
                 f"{path}: its charge is not in ledger {ledger.name}, which is older than what was published, or another one; "
                 f"restore the newest ledger"
@@ -196,16 +221,15 @@ def check_published(ledger: Ledger, output: Path, dataset: str) -> None:
 _NEWEST = 20
 
 
-def newest_manifests(output: Path, most: int | None = None) -> list[tuple[Path, dict[str, Any]]]:
-    """The manifests of an output folder, the newest first."""
-    paths = sorted((output / "_runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    found = []
-    for path in paths[:most]:
+def charged_manifests(output: Path, datasets: Container[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The manifests of some datasets in an output folder that name a charge, the newest first."""
+    for path in sorted((output / "_runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            found.append((path, dict(json.loads(path.read_bytes()))))
-        except (OSError, ValueError):
-            continue  # a damaged manifest is told where it is needed
-    return found
+            manifest = json.loads(path.read_bytes())
+            if manifest["dataset"] in datasets and isinstance(manifest["charge"], str) and isinstance(manifest["run"], str):
+                yield path, manifest
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # of a version without a ledger, or damaged, which is told where it is needed
 
 
 def _fingerprint(paths: Sequence[str]) -> str:

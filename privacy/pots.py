@@ -46,6 +46,15 @@ class Pots:
             distance=self.distance + other.distance,
         )
 
+    def covers(self, other: "Pots") -> bool:
+        """Whether no pot of the other is larger."""
+        return (
+            self.mu2 >= other.mu2
+            and self.epsilon >= other.epsilon
+            and self.delta >= other.delta
+            and self.distance >= other.distance
+        )
+
     def times(self, runs: int) -> "Pots":
         """What so many of the same come to."""
         return Pots(mu2=self.mu2 * runs, epsilon=self.epsilon * runs, delta=self.delta * runs, distance=self.distance * runs)
@@ -65,7 +74,7 @@ class Pots:
                 exact = min(exact, gaussian_delta(epsilon, mu) + 2.0**-46 + (1 + math.exp(epsilon)) * float(self.distance))
             return exact + float(self.delta) <= delta * (1 - 1e-9)
 
-        if float(self.delta) >= delta:
+        if float(self.delta) >= delta * (1 - 1e-9):
             return math.inf
         low, high = 0.0, 1.0
         while not holds(high):
@@ -96,6 +105,7 @@ class Limit:
     """What may be spent for ever: (epsilon, delta), and the pots that it comes to.
 
     Half of delta is for selections, ids and rounding, the rest for Gaussian noise. No part is set aside for pure stages.
+    A limit that is larger in both numbers has no smaller pots.
 
     Guarantee: runs whose costs `admits` are together (epsilon, delta)-DP, also where each is chosen by the outputs before it.
     Source: docs/guarantee.md, "Several runs".
@@ -107,8 +117,17 @@ class Limit:
     @cached_property
     def mu2(self) -> Fraction:
         """The pot of Gaussian stages."""
-        mu = (closed_form_mu if self.epsilon <= _CLOSED_FORM_LIMIT else zcdp_mu)(self.epsilon, self.delta / 2)
+        mu = self._closed_form if self._rounded else zcdp_mu(self.epsilon, self.delta / 2)
         return Fraction(math.floor(Fraction(mu) ** 2 * _STEP), _STEP)
+
+    @property
+    def _closed_form(self) -> float:
+        return closed_form_mu(min(self.epsilon, _CLOSED_FORM_LIMIT), self.delta / 2)
+
+    @cached_property
+    def _rounded(self) -> bool:
+        """Whether the pots are those of rounded continuous noise, at an epsilon of at most `_CLOSED_FORM_LIMIT`."""
+        return self.epsilon <= _CLOSED_FORM_LIMIT or self._closed_form >= zcdp_mu(self.epsilon, self.delta / 2)
 
     @cached_property
     def delta_pot(self) -> Fraction:
@@ -117,9 +136,9 @@ class Limit:
 
     def delta_of(self, spent: Pots) -> Fraction:
         """What was spent of the pot of delta."""
-        if self.epsilon > _CLOSED_FORM_LIMIT:
+        if not self._rounded:
             return spent.delta  # discrete noise is covered as it is
-        return spent.delta + (2 + math.ceil(math.exp(self.epsilon))) * spent.distance
+        return spent.delta + (2 + math.ceil(math.exp(min(self.epsilon, _CLOSED_FORM_LIMIT)))) * spent.distance
 
     def admits(self, spent: Pots) -> bool:
         """Whether so much may be spent in all."""
@@ -127,11 +146,14 @@ class Limit:
 
     def part(self, spent: Pots) -> float:
         """The part of the limit that is spent, by the fuller pot."""
-        return max(float(spent.mu2 / self.mu2), float(self.delta_of(spent) / self.delta_pot))
+        gaussian = float(spent.mu2 / self.mu2) if self.mu2 else math.inf
+        return max(gaussian, float(self.delta_of(spent) / self.delta_pot))
 
     def runs(self, each: Pots, spent: Pots | None = None) -> int:
         """How many more runs of the same cost fit."""
         spent = spent or Pots()
+        if each.epsilon or spent.epsilon:
+            return 0
         left = [(self.mu2 - spent.mu2) / each.mu2] if each.mu2 else []
         left.append((self.delta_pot - self.delta_of(spent)) / self.delta_of(each))
         return max(0, math.floor(min(left)))

@@ -265,7 +265,7 @@ def test_after_a_failure_the_corrected_input_is_published(project):
     ended = project.run()
     assert (ended.status, "other files" in ended.complaint) == (2, True)
     assert project.run(run_id="two").status == 0
-    assert project.leftovers() == [".", "_started", "_started/one"]
+    assert project.leftovers() == []
 
 
 def test_a_lookup_with_long_texts_is_refused(project):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -158,7 +159,7 @@ def test_a_run_that_read_nothing_is_void(tight, monkeypatch, error):
             with pytest.raises(KeyboardInterrupt):
                 tight.run()
     assert states(tight) == [("one", "void")]
-    assert book_of(tight).limit.part(book_of(tight).fullest()) == 0
+    assert book_of(tight).part() == 0
     assert tight.run().status == 0
     assert states(tight) == [("one", "void"), ("one", "settled")]
 
@@ -212,7 +213,7 @@ def test_r7_a_run_that_died_and_whose_files_changed(tight, monkeypatch):
 
 @pytest.mark.parametrize("moment", ["reserved", "published"])
 def test_r1_a_run_whose_private_folder_is_gone(tight, monkeypatch, moment):
-    """Status 6: nobody knows whether its draw was seen, even if all that was published was deleted as well."""
+    """Status 6 once it had drawn, even if all that was published was deleted as well; before, nothing was seen."""
     if moment == "reserved":
         die_before_the_record(tight, monkeypatch)
     else:
@@ -224,6 +225,9 @@ def test_r1_a_run_whose_private_folder_is_gone(tight, monkeypatch, moment):
     shutil.rmtree(tight.root / "out")
     shutil.rmtree(tight.root / "out.private")
     ended = tight.run()
+    if moment == "reserved":
+        assert (ended.status, states(tight)) == (0, [("one", "settled")])
+        return
     assert (ended.status, "another --run-id" in ended.complaint) == (6, True), ended.complaint
     assert states(tight) == [("one", "reserved")]
     tight.assert_nothing_published()
@@ -268,7 +272,6 @@ def test_r8_a_ledger_that_is_gone_is_noticed(tight):
     assert tight.run(run_id="two").status == 0
 
 
-@pytest.mark.xfail(strict=True, reason="an empty ledger is made before what is published is compared with it")
 def test_r8_a_ledger_that_is_gone_is_not_made_anew(tight):
     """Nor is an empty one left in its place, in which nothing is spent."""
     tight.run()
@@ -303,7 +306,6 @@ def test_the_config_is_before_the_environment(tight, monkeypatch):
     assert tight.main("ledger", "show").status == 3
 
 
-@pytest.mark.xfail(strict=True, reason="runs take an empty variable for none, the ledger's commands for a URL")
 def test_an_empty_variable(tight, monkeypatch):
     """Is none, for every command."""
     monkeypatch.setenv("DISCREET_LEDGER", "")
@@ -366,7 +368,6 @@ def test_r8_a_ledger_that_is_lost_before_the_draw_is_published(tight, monkeypatc
     assert tight.run().status == 0
 
 
-@pytest.mark.xfail(strict=True, reason="only the 20 newest manifests are looked at, of whichever dataset they are")
 def test_r8_the_manifests_of_other_datasets_hide_nothing(tight):
     """20 of another dataset in the same folder, and an older ledger."""
     older = (tight.root / DEFAULT).read_bytes()
@@ -377,7 +378,6 @@ def test_r8_the_manifests_of_other_datasets_hide_nothing(tight):
     assert tight.run(run_id="two").status == 6
 
 
-@pytest.mark.xfail(strict=True, reason="TypeError of dict() and of the set: status 1")
 @pytest.mark.parametrize("content", ["[1]", "5", '{"dataset": "shops", "charge": ["x"]}'])
 def test_a_damaged_manifest_of_another_run(tight, content):
     """Is no fault of Discreet's own."""
@@ -423,12 +423,12 @@ def test_r1_two_starters_in_two_places_at_once(tight):
     assert states(tight) == [("one", "settled")]
 
 
-@pytest.mark.parametrize("moment", ["record", "publish", "settle"])
-def test_r1_a_run_that_died_does_not_go_on_in_another_place(tight, monkeypatch, moment):
+@pytest.mark.parametrize("moment", ["publish", "settle"])
+def test_r1_a_run_that_has_drawn_does_not_go_on_in_another_place(tight, monkeypatch, moment):
     """Nor is its charge voided from there; where it died it goes on."""
     here, there = in_two_places(tight)
     call = ["run", str(tight.root / "config.yaml"), "--run-id", "one", "--direct_num_workers=1"]
-    owners = {"record": PrivateFolder, "publish": publish_module, "settle": Ledger}
+    owners = {"publish": publish_module, "settle": Ledger}
 
     def die(*_: object) -> None:
         raise Died
@@ -450,7 +450,6 @@ def test_r1_a_run_that_died_does_not_go_on_in_another_place(tight, monkeypatch, 
     assert states(tight) == [("one", "settled")]
 
 
-@pytest.mark.xfail(strict=True, reason="the place is a secret in the private folder, which a copy has as well")
 def test_r9_a_run_that_died_in_a_folder_that_was_copied(tight, monkeypatch):
     """A snapshot of a machine, started beside it: at most one draw is ever published."""
     here, there = in_two_places(tight)
@@ -555,7 +554,7 @@ def test_r6_killed_at_every_point(project):
         assert before is not None or not visible, case
         assert after is not None
         assert [(charge.run, charge.state) for charge in after.charges] == [("one", "settled")], case
-        assert after.last.number == 3, case
+        assert after.last.number == 4, case
         assert before is None or before.charges[0].digest == after.charges[0].digest, case
         assert json.loads((again / "out/_runs/one.json").read_text())["charge"] == after.charges[0].digest
         for path in (seen / "out").glob("by_shop/run=one/*.parquet"):
@@ -612,7 +611,6 @@ def test_plan_runs_without_a_ledger(tight):
     assert not (tight.root / ".discreet").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="rounded to three digits, up as often as down")
 def test_an_epsilon_that_is_said_to_fit_fits(tight):
     """In the refusal and in `plan --runs`, for 20 limits."""
     config = parse_config(tight.write_config().read_text())
@@ -664,8 +662,8 @@ def test_ledger_verify(tight):
     """Entries and manifests; an edited entry is status 6."""
     tight.run()
     ended = tight.main("ledger", "verify", "--json")
-    assert (ended.status, ended.json["entries"], ended.json["manifests"], ended.json["faults"]) == (0, 3, 1, [])
-    assert "3 entries hold together" in tight.main("ledger", "verify").out
+    assert (ended.status, ended.json["entries"], ended.json["manifests"], ended.json["faults"]) == (0, 4, 1, [])
+    assert "4 entries hold together" in tight.main("ledger", "verify").out
     manifest = tight.root / "out/_runs/one.json"
     manifest.write_text(json.dumps(tight.manifest() | {"charge": "0" * 64}))
     ended = tight.main("ledger", "verify")
@@ -698,9 +696,9 @@ def test_ledger_init_and_copy(tight):
     tight.run()
     assert tight.main("ledger", "init", "--config", "config.yaml").status == 2
     ended = tight.main("ledger", "copy", "sqlite:///moved.db", "--json")
-    assert (ended.status, ended.json) == (0, {"entries": 3, "to": "sqlite:///moved.db"})
+    assert (ended.status, ended.json) == (0, {"entries": 4, "to": "sqlite:///moved.db"})
     assert tight.main("ledger", "copy", "sqlite:///moved.db").status == 2
-    assert "Copied 3 entries" in tight.main("ledger", "copy", "sqlite:///again.db").out
+    assert "Copied 4 entries" in tight.main("ledger", "copy", "sqlite:///again.db").out
     assert "Made the ledger" in tight.main("ledger", "init", "--ledger", "sqlite:///new.db").out
     tight.config["ledger"]["url"] = "sqlite:///moved.db"
     assert tight.run(run_id="two").status == 0
@@ -708,7 +706,6 @@ def test_ledger_init_and_copy(tight):
     assert states(tight, "moved.db") == [("one", "settled"), ("two", "settled")]
 
 
-@pytest.mark.xfail(strict=True, reason="the commands take the URL of a config without filling its variables")
 def test_ledger_commands_of_a_config_with_a_variable(tight):
     """`init` must not make a ledger that is called ${place}."""
     tight.config["ledger"]["url"] = "sqlite:///${place}.db"
@@ -732,7 +729,7 @@ def test_r13_nothing_published_follows_from_the_events(tight):
     entries, _ = Store(f"sqlite:///{tight.root}/vault/keep.db").entries("shops")
     charge = next(entry for entry in entries if entry.kind == "charge")
     assert tight.manifest()["charge"] == charge.digest
-    secrets = [str(charge.content[name]) for name in ("nonce", "inputs", "place")]
+    secrets = [str(charge.content[name]) for name in ("nonce", "inputs")]
     assert all(len(secret) >= 64 for secret in secrets)
     published = b"".join(tight.visible().values()).decode("latin-1")
     for secret in [*secrets, "hidden", "canary", "vault", "keep.db", str(tight.root)]:
@@ -764,7 +761,6 @@ def test_the_ledger_is_for_its_owner_only(project):
     assert [path.name for path in (project.root / ".discreet").iterdir()] == ["ledger.db"]
 
 
-@pytest.mark.xfail(strict=True, reason="the path goes into a URL as it is, where ? and % have meanings")
 @pytest.mark.parametrize("folder", ["what?", "100%41"])
 def test_a_config_in_an_oddly_named_folder(tight, folder):
     """The ledger is beside the config, not where its path reads as a URL."""
@@ -774,12 +770,12 @@ def test_a_config_in_an_oddly_named_folder(tight, folder):
     assert (tight.root / folder / DEFAULT).is_file()
 
 
-@pytest.mark.xfail(strict=True, reason="a unit's column may come from a lookup, whose file and key are no part of the unit")
 def test_r12_a_unit_from_another_lookup(tight):
     """Households by one table, and by another: two runs that protect different people."""
     tight.config["events"] |= {"privacy_unit": "household"}
     units = []
     for name in ("a", "b"):
+        pq.write_table(pa.table({"user": [1], "household": [name]}), f"{name}.parquet")
         tight.config["events"]["lookups"] = [{"file": f"{name}.parquet", "by": "user", "columns": ["household"]}]
         units.append(unit_of(parse_config(tight.write_config().read_text())))
     assert units[0] != units[1]
