@@ -35,7 +35,8 @@ VARIABLE = "DISCREET_LEDGER"
 
 def default_path(config_path: str) -> Path:
     """Where the ledger of a config is if nothing says otherwise."""
-    return Path(config_path).resolve().parent / ".discreet" / "ledger.db"
+    path = Path(config_path).resolve().parent / ".discreet" / "ledger.db"
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def open_ledger(config: Config, config_path: str, console: Console) -> Ledger:
