@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from privacy.tallies import MOST_EVENTS
-from transforms.columns import as_key, key_type, one_batch
+from transforms.columns import as_key, one_batch
 from transforms.conditions import Condition, fulfils
 from transforms.errors import InputError
 from transforms.file_state import FileState
@@ -201,9 +201,8 @@ def read_lookup(lookup: Lookup, forms: Mapping[str, tuple[str, ...]] | None = No
         lookup.state.check(lookup.file)
     table = pa.table({name: _formed(_chunk(table[name]), (forms or {}).get(name, ())) for name in table.column_names})
     for name in lookup.by:
-        if key_type(table[name].type) is None:
-            kind = table[name].type
-            raise InputError(f"{lookup.file}: column {name!r} is {kind}, which has no exact values; look up by text or integers")
+        if pa.types.is_nested(table[name].type):
+            raise InputError(f"{lookup.file}: column {name!r} is {table[name].type}; look up by texts or numbers")
         table = table.filter(pc.is_valid(table[name])).combine_chunks()
     for name in lookup.columns:
         if pa.types.is_string(table[name].type) and (pc.max(pc.binary_length(table[name])).as_py() or 0) > _LONGEST_LOOKUP:

@@ -20,8 +20,8 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from pipelines.schema import config_schema
 
 CORPUS = Path(__file__).with_name("malformed_configs.yaml")
-LOOKS = ("pipelines.files.find_files", "pipelines.inputs.find_files", "transforms.file_state.FileState.of")
-"""What finds the data files of a config, and sees whether they are there."""
+LOOKS = ("pipelines.inputs.find_files", "pipelines.files.find_files", "transforms.file_state.FileState.of")
+"""What finds the data files of a config, and sees whether they are there. Inputs first: importing it binds what files has."""
 
 
 def written(node: Node) -> Any:

@@ -76,7 +76,7 @@ def poisoned(project: Any, column: str) -> None:
 @pytest.mark.parametrize("column", AS_KEY)
 def test_s4_poisoned_key_and_unit(project, column):
     """A value at the end of its type, an empty one, a null: as key, and as part of the privacy unit."""
-    project.config["events"]["privacy_unit"] = ["user", column] if column != "user" else "user"
+    project.config["events"]["privacy_unit"] = ["user", column if column != "user" else "text"]
     project.release["keys"]["columns"] = [column]
     project.release["metrics"] = project.release["metrics"][:2]
     poisoned(project, column)

@@ -43,6 +43,7 @@ def seen(project: Any, run_id: str) -> dict[str, Any]:
     assert ended.status == 0, ended.complaint
     outcome, manifest = ended.json, project.manifest(run_id)
     assert len(manifest.pop("charge")) == 64
+    assert outcome.pop("ledger")["runs_left"] > 0  # one fewer after each run
     for release in outcome["releases"].values():
         del release["keys"]
     for file in manifest["files"]:

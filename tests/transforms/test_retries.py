@@ -2,6 +2,7 @@
 
 import io
 import threading
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -98,7 +99,8 @@ def test_create_if_absent_lets_one_of_many_win_and_leaves_nothing_else(tmp_path)
 
 def run_all(setup, run, *arguments):
     """Publishes the setup's config and returns each release's table."""
-    call = RunCall(config=setup.config, plan=setup.plan, run=run, beam_arguments=list(arguments))
+    path = str(Path(setup.config.output.path).parent / "config.yaml")
+    call = RunCall(config=setup.config, config_path=path, plan=setup.plan, run=run, beam_arguments=list(arguments))
     outcome = start(call, Console(file=io.StringIO()))
     assert outcome["drawn"]
     return {name: pq.read_table(release["path"]).to_pandas() for name, release in outcome["releases"].items()}
