@@ -135,7 +135,7 @@ def read_book(entries: Sequence[Entry], digests: Sequence[str]) -> Book:
         dataset=entries[0].dataset,
         last=entries[-1],
         unit=entries[0].content["unit"],
-        limit=Limit(epsilon=limits[-1]["limit"]["epsilon"], delta=limits[-1]["limit"]["delta"]),
+        limit=Limit(**limits[-1]["limit"]),
         charges=tuple(charges.values()),
         limits=tuple(limits),
     )

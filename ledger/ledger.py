@@ -3,8 +3,8 @@
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 from ledger.book import Book, Charge, Window, pots_json, read_book, read_charge
 from ledger.entries import Entry, Kind, changed, next_entry
@@ -16,6 +16,8 @@ DEFAULT_LIMIT = Limit(epsilon=10.0, delta=1e-5)
 """Of a dataset whose config declares none."""
 
 _TRIES = 10_000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +82,13 @@ class Ledger:
             BudgetError: it does not fit, or protects others than the runs before it.
             ConfigError: the run id has a charge for another config or input; or the config's limit is not the ledger's.
         """
-        for _ in range(_TRIES):
-            book = self.book(request.dataset)
+
+        def charged(book: Book | None) -> tuple[list[Entry], Charge]:
             known = self.check(request, book)
-            if known is not None:
-                return known
-            entries = self._entries(request, book)
-            if self.store.append(entries):
-                return read_charge(entries[-1])
-        raise BudgetError(f"ledger {self.name}: is in use by too many at once; start again")
+            entries = [] if known is not None else self._entries(request, book)
+            return entries, known or read_charge(entries[-1])
+
+        return self._append(request.dataset, charged)
 
     def check(self, request: Request, book: Book | None) -> Charge | None:
         """Raises what `reserve` would raise now. Returns the charge that the run has already, if it died before."""
@@ -132,17 +132,17 @@ class Ledger:
         Raises:
             CheckError: the run has no charge, one of another cost, or another draw.
         """
-        for _ in range(_TRIES):
-            book, charge = self._charged(dataset, run)
+
+        def drawn(book: Book | None) -> tuple[list[Entry], Charge]:
+            book, charge = self._charged(book, dataset, run)
             if charge.pots != cost:
                 raise CheckError(f"run {run}: is charged for other noise, by another version; choose another --run-id")
-            if charge.drawn == draw:
-                return charge
-            if charge.drawn is not None:
+            if charge.drawn not in (None, draw):
                 raise CheckError(f"run {run}: another draw of it may be published; choose another --run-id, which costs anew")
-            if self.store.append([next_entry(dataset, book.last, "draw", {"run": run, "draw": draw})]):
-                return charge
-        raise BudgetError(f"ledger {self.name}: is in use by too many at once; start again")
+            entry = next_entry(dataset, book.last, "draw", {"run": run, "draw": draw})
+            return [entry] if charge.drawn is None else [], charge
+
+        return self._append(dataset, drawn)
 
     def settle(self, dataset: str, run: str) -> None:
         """Notes that a run has published. Does nothing where that is noted already.
@@ -162,31 +162,38 @@ class Ledger:
         Raises:
             BudgetError: nothing was ever charged on it.
         """
-        for _ in range(_TRIES):
-            book = self._book(dataset)
-            last, old = book.last, book.limit
+
+        def limited(book: Book | None) -> tuple[list[Entry], None]:
+            if book is None:
+                raise BudgetError(f"ledger {self.name}: nothing was ever charged on dataset {dataset}; correct its name")
+            old = book.limit
             if (limit.epsilon - old.epsilon) * (limit.delta - old.delta) < 0:
                 raise ConfigError(
                     f"ledger limit: epsilon {limit.epsilon:g}, delta {limit.delta:g} is larger in one and smaller in the other "
                     f"than epsilon {old.epsilon:g}, delta {old.delta:g}; change both in one direction"
                 )
-            content = {"limit": {"epsilon": limit.epsilon, "delta": limit.delta}, "reason": reason}
-            if self.store.append([next_entry(dataset, last, "limit", content)]):
-                return
+            return [next_entry(dataset, book.last, "limit", {"limit": asdict(limit), "reason": reason})], None
 
-    def _book(self, dataset: str) -> Book:
-        book = self.book(dataset)
-        if book is None:
-            raise BudgetError(f"ledger {self.name}: nothing was ever charged on dataset {dataset}; correct its name")
-        return book
+        self._append(dataset, limited)
 
-    def _charged(self, dataset: str, run: str) -> tuple[Book, Charge]:
+    def _append(self, dataset: str, make: Callable[[Book | None], tuple[list[Entry], T]]) -> T:
+        """Adds what is made of the book as it is now, if anything; where somebody else was faster, it is made again.
+
+        Raises:
+            BudgetError: somebody else always was.
+        """
+        for _ in range(_TRIES):
+            entries, made = make(self.book(dataset))
+            if not entries or self.store.append(entries):
+                return made
+        raise BudgetError(f"ledger {self.name}: is in use by too many at once; start again")
+
+    def _charged(self, book: Book | None, dataset: str, run: str) -> tuple[Book, Charge]:
         """The book, and the charge of a run that has one.
 
         Raises:
             CheckError: it has none.
         """
-        book = self.book(dataset)
         found = book.charge(run) if book else None
         if book is None or found is None:
             raise CheckError(
@@ -195,12 +202,13 @@ class Ledger:
         return book, found
 
     def _close(self, dataset: str, run: str, kind: Kind, content: dict[str, Any]) -> None:
-        for _ in range(_TRIES):
-            book, charge = self._charged(dataset, run)
-            if kind == "void" and charge.drawn is not None:
-                return
-            if charge.state != "reserved" or self.store.append([next_entry(dataset, book.last, kind, {"run": run} | content)]):
-                return
+        def closed(book: Book | None) -> tuple[list[Entry], None]:
+            book, charge = self._charged(book, dataset, run)
+            if charge.state != "reserved" or (kind == "void" and charge.drawn is not None):
+                return [], None
+            return [next_entry(dataset, book.last, kind, {"run": run} | content)], None
+
+        self._append(dataset, closed)
 
     def _entries(self, request: Request, book: Book | None) -> list[Entry]:
         """The charge, and before it the opening of a new dataset's book."""
@@ -208,7 +216,7 @@ class Ledger:
         last = book.last if book else None
         if last is None:
             limit = request.limit or DEFAULT_LIMIT
-            opened = {"unit": request.unit, "limit": {"epsilon": limit.epsilon, "delta": limit.delta}}
+            opened = {"unit": request.unit, "limit": asdict(limit)}
             last = next_entry(request.dataset, None, "open", opened)
             entries.append(last)
         window = [day.isoformat() for day in request.window] if request.window else None

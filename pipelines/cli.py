@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -216,8 +217,7 @@ def _plan(known: argparse.Namespace) -> int:
             for path, config, plan in planned
         ]
         if series is not None:
-            limit = {"epsilon": series.limit.epsilon, "delta": series.limit.delta}
-            plans[0]["series"] = {"limit": limit, "fitting": series.fitting, "runs": series.runs, "epsilon": series.epsilon}
+            plans[0]["series"] = asdict(series)
         _say(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}, indent=2) + "\n")
         return int(Status.PUBLISHED)
 

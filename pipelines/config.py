@@ -16,7 +16,6 @@ from pipelines.events_config import Events, Path_
 from pipelines.faults import sentences
 from pipelines.variables import fill_variables
 from privacy.metrics.base import Count, Name, Strict
-from privacy.plan import LEAST_DELTA
 from privacy.pots import Limit
 from privacy.release import Budget, Release
 from transforms.errors import ConfigError
@@ -48,7 +47,7 @@ class LimitConfig(Budget):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.delta <= LEAST_DELTA or Limit(epsilon=self.epsilon, delta=self.delta).mu2 == 0:
+        if not Limit(epsilon=self.epsilon, delta=self.delta).leaves_room:
             raise ValueError(f"epsilon {self.epsilon:g}, delta {self.delta:g} leaves room for nothing; write larger ones")
         return self
 

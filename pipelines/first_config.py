@@ -66,11 +66,8 @@ def _events(files: Sequence[str], found: Guess) -> Iterator[str]:
         yield f"  # Also possible: {_listed(found.units[1:])}"
     yield f"  privacy_unit: {_text(unit)}{'    # found by its name; is it right?' if found.units else ''}"
     yield from _text_lines(found, unit)
-    texts = [
-        name for name in (unit, found.key) if name in found.types and (name == unit or pa.types.is_string(found.types[name]))
-    ]
-    if found.text is None:
-        texts = [name for name in texts if pa.types.is_string(found.types[name])]
+    strings = {name for name, kind in found.types.items() if pa.types.is_string(kind) or (name == unit and found.text)}
+    texts = [name for name in (unit, found.key) if name in strings]
     if texts:
         yield "  normalise:    # spellings of one thing are made one; add casefold where K7 and k7 are the same"
         for name in texts:

@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from ledger.ledger import Ledger
 from ledger.store import Store
 from pipelines.config import declared_ledger
 from pipelines.spending import VARIABLE, charged_manifests, default_path
-from privacy.plan import LEAST_DELTA
 from privacy.pots import Limit
 from transforms.errors import CheckError, ConfigError
 
@@ -84,16 +83,16 @@ def _said(values: Any, text: str) -> Said:
 
 
 def _show(ledger: Ledger, books: list[Book]) -> Said:
-    values = {"ledger": ledger.name, "datasets": [_summary(book) for book in books]}
+    summaries = [_summary(book) for book in books]
 
     def show(console: Console) -> None:
         console.print(f"Ledger {ledger.name}")
         if not books:
             console.print("Nothing was charged yet.")
-        for book in books:
-            _show_book(console, book)
+        for book, summary in zip(books, summaries, strict=True):
+            _show_book(console, book, summary)
 
-    return Said(values, show)
+    return Said({"ledger": ledger.name, "datasets": summaries}, show)
 
 
 def _summary(book: Book) -> dict[str, Any]:
@@ -102,15 +101,14 @@ def _summary(book: Book) -> dict[str, Any]:
     return {
         "dataset": book.dataset,
         "privacy_unit": book.unit,
-        "limit": {"epsilon": book.limit.epsilon, "delta": book.limit.delta},
+        "limit": asdict(book.limit),
         "spent": book.part(),
         "guarantee": {"epsilon": epsilon if math.isfinite(epsilon) else None, "delta": book.limit.delta},
         "runs": {state: states.count(state) for state in ("settled", "reserved", "void")},
     }
 
 
-def _show_book(console: Console, book: Book) -> None:
-    summary = _summary(book)
+def _show_book(console: Console, book: Book, summary: dict[str, Any]) -> None:
     unit = book.unit
     who = f"any {unit['rows']} rows" if unit["rows"] else f"each {' and '.join(unit['columns'])}"
     console.print(f"\nDataset {book.dataset}, which protects {who}")
@@ -196,13 +194,13 @@ def _verify(ledger: Ledger, books: list[Book]) -> Said:
 
 def _limit(known: argparse.Namespace, ledger: Ledger) -> Said:
     limit = Limit(epsilon=known.epsilon, delta=known.delta)
-    if not (0 < known.epsilon <= 1e15 and LEAST_DELTA < known.delta < 1) or limit.mu2 == 0:
+    if not (0 < known.epsilon <= 1e15 and 0 < known.delta < 1) or not limit.leaves_room:
         raise ConfigError("ledger limit: epsilon must be above 0 and delta between 1e-14 and 1, and leave room; correct them")
     if not known.reason.strip():
         raise ConfigError("ledger limit: --reason is empty; say why, it is kept for ever")
     ledger.set_limit(known.dataset, limit, known.reason)
     said = f"Dataset {known.dataset} may now spend epsilon {known.epsilon:g}, delta {known.delta:g} in all."
-    return _said({"dataset": known.dataset, "limit": {"epsilon": known.epsilon, "delta": known.delta}}, said)
+    return _said({"dataset": known.dataset, "limit": asdict(limit)}, said)
 
 
 def _export(books: list[Book], file: str) -> Said:

@@ -22,6 +22,7 @@ from privacy.plan import Plan
 from transforms.errors import ConfigError, RunnerError
 
 if TYPE_CHECKING:
+    from ledger.book import Book
     from ledger.ledger import Ledger
 
 
@@ -69,9 +70,10 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
         commit = private.commit()
         if commit is None:
             _check_nothing_visible(call, output)
-            check_published(ledger, output, call.config.dataset)
+            book = ledger.book(call.config.dataset)
+            check_published(ledger, book, output, call.config.dataset)
             manifest_path(output, call.run).parent.mkdir(parents=True, exist_ok=True)  # fails here if it must fail
-            commit = _draw(call, ledger, private, options, console)
+            commit = _draw(call, ledger, book, private, options, console)
         elif commit.config != call.config.digest():
             raise ConfigError(f"run {call.run}: was drawn with another config; choose another --run-id")
         charge = ledger.draw(call.config.dataset, call.run, commit.digest, cost(call.plan))
@@ -165,8 +167,8 @@ def _check_nothing_visible(call: RunCall, output: Path) -> None:
             raise ConfigError(f"{path}: is there, but not the private record of its draw; choose another --run-id")
 
 
-def _draw(call: RunCall, ledger: "Ledger", private: PrivateFolder, options: Any, console: Console) -> Commit:
-    """Charges the run, runs the pipeline, and records what it staged."""
+def _draw(call: RunCall, ledger: "Ledger", book: "Book | None", private: PrivateFolder, options: Any, console: Console) -> Commit:
+    """Charges the run, runs the pipeline, and records what it staged. The book is the ledger's before."""
     import apache_beam as beam
 
     from pipelines.files import find_files
@@ -178,7 +180,7 @@ def _draw(call: RunCall, ledger: "Ledger", private: PrivateFolder, options: Any,
     from transforms.release_keys import stage_schemas
 
     asked = request(call.config, call.plan, call.run, find_files(call.config.events.files))
-    ledger.check(asked, ledger.book(asked.dataset))  # before any data file is opened
+    ledger.check(asked, book)  # before any data file is opened
     inputs = resolve_inputs(call.config, call.plan)
     sharding = choose_sharding(inputs.rows, len(inputs.releases), options)
     folder = private.new_attempt()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from rich.console import Console
 
-from ledger.book import Window
+from ledger.book import Book, Window
 from ledger.ledger import DEFAULT_LIMIT, Ledger, Request
 from ledger.store import Store
 from pipelines.config import Config
@@ -49,12 +49,12 @@ def open_ledger(config: Config, config_path: str, console: Console) -> Ledger:
     if not _declared(config) and not store.exists():
         for path, _ in charged_manifests(Path(config.output.path), {config.dataset}):
             raise CheckError(f"{path}: was charged, but ledger {store.name} is gone; restore it")
-    if not _declared(config) and store.create():
-        limit = declared_limit(config) or DEFAULT_LIMIT
-        console.print(
-            f"Made the ledger {default_path(config_path)}. It keeps what runs on dataset {config.dataset} spend: epsilon "
-            f"{limit.epsilon:g}, delta {limit.delta:g} in all. Keep it as safe as the data."
-        )
+        if store.create():
+            limit = declared_limit(config) or DEFAULT_LIMIT
+            console.print(
+                f"Made the ledger {default_path(config_path)}. It keeps what runs on dataset {config.dataset} spend: epsilon "
+                f"{limit.epsilon:g}, delta {limit.delta:g} in all. Keep it as safe as the data."
+            )
     return Ledger(store)
 
 
@@ -164,7 +164,6 @@ def plan_series(config: Config, plan: Plan, config_path: str, runs: int) -> Seri
     book = Ledger(store).book(config.dataset) if store.exists() else None
     limit = book.limit if book else declared_limit(config) or DEFAULT_LIMIT
     window = window_of(config)
-
     fitting = book.runs(cost(plan), window) if book else limit.runs(cost(plan))
 
     def fits(each: Pots) -> bool:
@@ -203,13 +202,12 @@ def left(config: Config, plan: Plan, ledger: Ledger) -> dict[str, Any]:
     return {"url": ledger.name, "part_left": max(0.0, 1 - book.part(window)), "runs_left": book.runs(cost(plan), window)}
 
 
-def check_published(ledger: Ledger, output: Path, dataset: str) -> None:
-    """Compares the newest manifests with the ledger, so that one that was lost or set back is noticed.
+def check_published(ledger: Ledger, book: Book | None, output: Path, dataset: str) -> None:
+    """Compares the newest manifests with the ledger's book, so that one that was lost or set back is noticed.
 
     Raises:
         CheckError: a published run of the dataset is not in the ledger as it was.
     """
-    book = ledger.book(dataset)
     known = {charge.digest for charge in book.charges if charge.state != "void"} if book else set()
     for path, manifest in islice(charged_manifests(output, {dataset}), _NEWEST):
         if manifest["charge"] not in known:

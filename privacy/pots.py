@@ -6,7 +6,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from privacy.gaussian import COLLISION, COORDINATES, closed_form_mu, gaussian_delta, zcdp_delta, zcdp_mu
-from privacy.plan import Plan, SelectionStage
+from privacy.plan import LEAST_DELTA, Plan, SelectionStage
 
 _STEP = 2**120
 """Pots are whole multiples of 1/_STEP, rounded up: no charge is too small to be counted."""
@@ -113,6 +113,11 @@ class Limit:
 
     epsilon: float
     delta: float
+
+    @property
+    def leaves_room(self) -> bool:
+        """Whether anything fits at all."""
+        return self.delta > LEAST_DELTA and self.mu2 > 0
 
     @cached_property
     def mu2(self) -> Fraction:

@@ -103,14 +103,12 @@ def read_text(path: str, columns: Sequence[str], text: TextFormat, block_bytes: 
     Raises:
         OSError, pa.ArrowException: the file cannot be read or decompressed.
     """
-    import duckdb  # not needed by who reads Parquet only
-
     header = None if is_json(path) else csv_header(path, text)
     if header is None:
         text = TextFormat(types=text.types)  # the other options are about CSV
     places = [] if header is None else [header.index(name) for name in columns]
     query = _query(_json_fields(columns) if header is None else _csv_fields(columns), columns, text)
-    with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+    with parser() as connection:
         first = True
         for lines in read_lines(path, text.encoding, block_bytes):
             table = pa.table({"line": lines.numbers, "text": lines.texts, "readable": lines.readable})
@@ -118,6 +116,13 @@ def read_text(path: str, columns: Sequence[str], text: TextFormat, block_bytes: 
                 table = _with_values(table, cut_lines(lines.texts, text.delimiter, len(header), places)).slice(int(first))
             first = False
             yield _parse(connection, table, query, columns, text)
+
+
+def parser() -> "DuckDBPyConnection":
+    """What parses and converts texts: of one thread, with the extensions that it comes with."""
+    import duckdb  # not needed by who reads Parquet only
+
+    return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
 
 
 def merged(batches: Iterable[TextBatch]) -> Iterator[TextBatch]:

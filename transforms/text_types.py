@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from transforms.columns import decodable
 from transforms.errors import InputError
-from transforms.text_events import TextBatch, TextFormat, csv_header, is_json, read_text, typed_sql
+from transforms.text_events import TextBatch, TextFormat, csv_header, is_json, parser, read_text, typed_sql
 from transforms.text_lines import read_lines
 
 SAMPLE_BYTES = 1 << 20
@@ -129,11 +129,9 @@ class _Fits:
     """
 
     def __init__(self, values: pa.RecordBatch, kinds: Sequence[tuple[pa.DataType, TextFormat]], pattern: str = "") -> None:
-        import duckdb
-
         parts = ", ".join(f"count({typed_sql('v', kind, text)}) / greatest(count(v), 1)" for kind, text in kinds)
         self.types: list[pa.DataType | None] = []
-        with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+        with parser() as connection:
             for column in values.columns:
                 if not _some(column, pattern):
                     self.types.append(None)
@@ -199,9 +197,7 @@ def _csv_names(path: str, text: TextFormat) -> list[str]:
 
 def _json_names(path: str) -> list[str]:
     """The names that a tenth of the first objects have, and ten at least, in the order in which they come."""
-    import duckdb
-
-    with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+    with parser() as connection:
         for lines in read_lines(path, "utf-8", SAMPLE_BYTES):
             connection.register("lines", pa.table({"line": lines.numbers, "text": lines.texts}))
             found = connection.sql("""

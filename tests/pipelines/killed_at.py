@@ -10,6 +10,8 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,8 @@ def kill_before(number: int) -> None:
     sys.addaudithook(hook)
 
 
-def run_child(folder: Path, number: int | None) -> int:
-    """A run in a forked process; negative where a signal ended it."""
+def run_child(folder: Path, prepare: Callable[[], None]) -> int:
+    """A run in a forked process, after what is to be prepared there; negative where a signal ended it."""
     child = os.fork()
     if child == 0:
         os.chdir(folder)
@@ -38,8 +40,7 @@ def run_child(folder: Path, number: int | None) -> int:
         os.dup2(log, 2)
         from pipelines.cli import main
 
-        if number is not None:
-            kill_before(number)
+        prepare()
         os._exit(main(["run", "config.yaml", "--run-id", "one", "--json", "--direct_num_workers=1"]))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -50,11 +51,11 @@ def run_cases(folder: Path, first: int, step: int) -> list[dict[str, Any]]:
     for number in itertools.count(first, step):
         case = folder / f"{number:03d}"
         shutil.copytree(folder / "template", case)
-        ended = run_child(case, number)
+        ended = run_child(case, partial(kill_before, number))
         committed = (case / "out.private/one/commit.json").exists()
         (case / "out").mkdir(exist_ok=True)
         shutil.copytree(case / "out", case / "seen")
-        cases.append({"case": case.name, "ended": ended, "committed": committed, "again": run_child(case, None)})
+        cases.append({"case": case.name, "ended": ended, "committed": committed, "again": run_child(case, lambda: None)})
         if ended != -signal.SIGKILL:
             return cases
     raise AssertionError

@@ -494,16 +494,13 @@ POINTS = [
 KILLER = """
 import importlib, json, os, shutil, signal, sys
 import opendp.prelude
-from pipelines import cli, graph, inputs, publish, report, run
+from pathlib import Path
 from ledger import ledger
+from pipelines import cli, graph, inputs, publish, report, run
+from tests.pipelines.killed_at import run_child
 
 def child(folder, point, when):
-    pid = os.fork()
-    if pid == 0:
-        os.chdir(folder)
-        log = os.open("log.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+    def prepare():
         if point:
             module, _, path = point.partition(":")
             *owners, name = path.split(".")
@@ -516,8 +513,7 @@ def child(folder, point, when):
                     whole(*arguments, **options)
                 os.kill(os.getpid(), signal.SIGKILL)
             setattr(owner, name, killed)
-        os._exit(cli.main(["run", "config.yaml", "--run-id", "one", "--json", "--direct_num_workers=1"]))
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return run_child(Path(folder), prepare)
 
 ended = {}
 for point in json.loads(sys.argv[1]):
