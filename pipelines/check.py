@@ -6,11 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.config import Config
-from pipelines.files import text_format
 from pipelines.inputs import resolve_inputs
 from privacy.plan import Plan
 from transforms.errors import InputError
-from transforms.text_events import is_csv, is_json
+from transforms.text_events import is_text
 from transforms.text_types import FITS, sample
 
 _REASONS = 5
@@ -25,12 +24,11 @@ def check_files(config: Config, plan: Plan) -> Iterator[str]:
         ConfigError: a value of the config does not fit its column.
     """
     inputs = resolve_inputs(config, plan)
-    text = text_format(config.events)
     for path in dict.fromkeys(part.path for part in inputs.parts):
-        if not (is_csv(path) or is_json(path)):
+        if not is_text(path):
             continue
         try:
-            found = sample(path, inputs.events.schema.names, text)
+            found = sample(path, inputs.events.schema.names, inputs.events.text)
         except (pa.ArrowException, OSError):
             raise InputError(f"{path}: cannot be read or decompressed; replace the file") from None
         lines = found.events.num_rows + found.bad.num_rows

@@ -14,7 +14,7 @@ from transforms.column_types import column_type
 from transforms.errors import ConfigError, InputError
 from transforms.file_state import FileState
 from transforms.read_events import BATCH_ROWS, FilePart, plain_type
-from transforms.text_events import TextFormat, csv_header, is_csv, is_json
+from transforms.text_events import TextFormat, csv_header, is_csv, is_json, is_text
 
 _TEXT_ROW_BYTES = 50
 """About what an event takes in a text file; only the number of shards follows from it."""
@@ -56,7 +56,7 @@ def _read_footer(path: str, needed: Iterable[str], text: TextFormat) -> tuple[pa
 
     JSON Lines have whatever columns are needed: where an object lacks one, it is null.
     """
-    if is_json(path) or is_csv(path):
+    if is_text(path):
         try:
             names = list(needed) if is_json(path) else csv_header(path, text)
         except (pa.ArrowException, OSError):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from transforms.columns import is_number, key_type
 from transforms.errors import InputError
 from transforms.read_events import plain_type
-from transforms.text_events import TextFormat, is_csv, is_json
+from transforms.text_events import TextFormat, is_csv, is_text
 from transforms.text_types import find_text
 
 _PEOPLE = frozenset(
@@ -96,7 +96,7 @@ def guess(path: str) -> Guess:
         cure = "is a folder; write folder/*.csv" if os.path.isdir(path) else "names no file; correct the path"
         raise InputError(f"{path}: {cure}")
     try:
-        if not (is_csv(path) or is_json(path)):
+        if not is_text(path):
             return Guess(types={field.name: plain_type(field.type) for field in pq.read_schema(path)})
         found = find_text(path)
     except PermissionError:

@@ -55,7 +55,8 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
     needed = _needed(config)
     made = {column: f"events.derive.{column}" for column in config.events.derive}
     made |= {column: f"events.lookups[{n}].columns" for n, item in enumerate(config.events.lookups) for column in item.columns}
-    schema, parts = read_footers(paths, text_format(config.events), needed, made)
+    text = text_format(config.events)
+    schema, parts = read_footers(paths, text, needed, made)
     types = {name: plain_type(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
     states: dict[str, FileState] = {}
     for item in config.events.lookups:
@@ -79,7 +80,7 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
             periods=tuple(Period(name, item.truncate, item.to, item.timezone) for name, item in config.events.derive.items()),
             conditions=_conditions(config.events, types, parts),
             keep=tuple(keep),
-            text=text_format(config.events),
+            text=text,
             refuse_bad=config.events.bad_rows == "refuse",
             forms=config.events.normalise,
         ),

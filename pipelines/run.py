@@ -133,9 +133,9 @@ def _published(call: RunCall) -> dict[str, Any] | None:
 
 def _quarantine(call: RunCall) -> dict[str, str]:
     """Where to look for lines that could not be read, if the config names text files."""
-    from transforms.text_events import is_csv, is_json
+    from transforms.text_events import is_text
 
-    if not any(is_csv(path) or is_json(path) for path in call.config.events.files):
+    if not any(is_text(path) for path in call.config.events.files):
         return {}
     return {"quarantine": str(PrivateFolder(Path(call.config.private_path), call.run).quarantine)}
 

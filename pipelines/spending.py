@@ -24,7 +24,7 @@ from privacy.pots import Limit, Pots, cost
 from privacy.release import Budget
 from transforms.errors import CheckError, InputError
 from transforms.file_state import FileState
-from transforms.text_events import is_csv, is_json
+from transforms.text_events import is_text
 
 if TYPE_CHECKING:
     from transforms.sum_by_unit import UnitInput
@@ -104,7 +104,7 @@ def unit_of(config: Config) -> dict[str, Any]:
     made = sources
     while found := {by for name in made if name in lookups for by in lookups[name].by} - sources:
         sources, made = sources | found, found
-    text = any(is_csv(path) or is_json(path) for path in events.files)
+    text = any(is_text(path) for path in events.files)
     return {
         "columns": list(columns),
         "rows": events.privacy_unit.rows,

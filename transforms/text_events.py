@@ -71,6 +71,11 @@ def is_csv(path: str) -> bool:
     return re.search(r"\.(?i:csv|tsv|txt)(\.gz|\.zst)?$", path) is not None
 
 
+def is_text(path: str) -> bool:
+    """Whether a path names a text file; any other is Parquet."""
+    return is_csv(path) or is_json(path)
+
+
 def csv_header(path: str, text: TextFormat) -> list[str]:
     """The names in the first line of a CSV file.
 
