@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.transforms.test_columns_not_rows import instructions
 from transforms.column_types import type_name
 from transforms.text_events import TextFormat, merged, read_text
 from transforms.text_lines import cut_lines
@@ -267,3 +268,19 @@ def test_batches_are_merged_up_to_a_limit(tmp_path, monkeypatch, limit, value, b
     assert len(found) == batches
     assert sum(batch.events.num_rows for batch in found) == count - count // 9
     assert sum(batch.bad.num_rows for batch in found) == count // 9
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_python_does_not_grow_with_lines(tmp_path, ending):
+    """No code of Python runs for each line of a block, good or bad."""
+    text, counts = TextFormat(types={"n": pa.int64(), "v": pa.float64()}), []
+    for rows in (100, 100, 20_000):
+        lines = [
+            f'{row},"a ""b"", {row}",{row}.5' if ending == "csv" else f'{{"n":{row},"s":"x","v":0.5}}' for row in range(rows)
+        ]
+        lines[::50] = ["bad"] * len(lines[::50])
+        path = tmp_path / f"{rows}.{ending}"
+        path.write_text("\n".join([*(["n,s,v"] if ending == "csv" else []), *lines]))
+        assert path.stat().st_size < 1 << 22, "one block"
+        counts.append(instructions(lambda path=path: list(read_text(str(path), ["n", "s", "v"], text))))
+    assert 100 < counts[1] <= counts[2] < counts[1] + 100  # the first run also imports
