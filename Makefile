@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA := data/grocery
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run examples plan test lint format bench bench-text bench-ledger test-ledger postgresql accuracy clean
+.PHONY: help setup data run examples plan test lint format bench bench-text bench-ledger test-ledger servers accuracy clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,9 +53,12 @@ format: setup  ## write the code in the project's style
 bench: setup  ## time 10 million events against DuckDB without privacy
 	$(BIN)/python -m benchmarks.compare
 
-postgresql:  ## install PostgreSQL's server for the tests, on Debian and as root; without it they skip what needs it
+servers: setup  ## install the servers that tests start: PostgreSQL (Debian, as root), an emulator of Cloud Storage (with Go)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
-	  { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends postgresql; }
+	  { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends postgresql; } || \
+	  echo "PostgreSQL is untested here"
+	@test -x $(BIN)/fake-gcs-server || GOBIN=$(CURDIR)/$(BIN) go install github.com/fsouza/fake-gcs-server@v1 || \
+	  echo "Cloud Storage is untested here"
 
 test-ledger: setup  ## the ledger's tests at length: 2,000 histories, 200 rounds of 50 starters, 20 kills a point
 	DISCREET_SLOW=1 $(BIN)/python -m pytest -q -n 2 tests/ledger tests/pipelines/test_ledger_runs.py

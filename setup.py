@@ -29,6 +29,7 @@ setup(
         "apache-beam>=2.77,<3",
         "cryptography>=44",
         "duckdb>=1.3,<3",
+        "google-cloud-storage>=3,<4",
         "numpy>=2.0,<3",
         "opendp>=0.16,<0.17",
         "pyarrow>=18",

@@ -22,7 +22,7 @@ from rich.table import Table
 from ledger.book import Window
 from ledger.entries import Entry, next_entry
 from ledger.ledger import Ledger, Request
-from ledger.store import Store
+from ledger.store import Store, open_store
 from pipelines.config import load_config
 from pipelines.spending import request
 from privacy.plan import make_plan
@@ -77,7 +77,7 @@ def reserve(url: str, number: int, windows: bool) -> float:
     """Charges a run, in this process, which has read nothing of the ledger before. Seconds, without the config's own."""
     asked = request_of(number, windows)
     start = time.perf_counter()
-    ledger = Ledger(Store(url))
+    ledger = Ledger(open_store(url))
     ledger.check(asked, ledger.book(asked.dataset))
     ledger.reserve(asked)
     return time.perf_counter() - start
@@ -93,8 +93,8 @@ def main() -> None:
         for windows in (False, True):
             file = Path(folder) / f"{windows}.db"
             url = f"sqlite:///{file}"
-            Store(url).create()
-            fill(Store(url), windows)
+            open_store(url).create()
+            fill(open_store(url), windows)
             code = "import sys; from benchmarks.ledger import reserve; print(reserve(sys.argv[1], int(sys.argv[2]), {}))"
             whole, inner = [], []
             for number in range(_REPEATS):

@@ -55,7 +55,7 @@ class LimitConfig(Budget):
 class LedgerConfig(Strict):
     """Where it is kept what runs spend. Changes no number that is published."""
 
-    url: Path_ | None = Field(None, description="a database, such as sqlite:///ledger.db; beside the config where omitted")
+    url: Path_ | None = Field(None, description="sqlite:///ledger.db, gs://bucket/ledger/ ..; beside the config where omitted")
     limit: LimitConfig | None = Field(
         None, description="for a dataset that is new in the ledger; epsilon 10, delta 1e-5 if omitted"
     )

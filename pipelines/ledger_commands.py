@@ -16,7 +16,7 @@ from rich.table import Table
 from ledger.book import Book, Charge, read_book
 from ledger.entries import Entry
 from ledger.ledger import Ledger
-from ledger.store import Store
+from ledger.store import Store, open_store
 from pipelines.config import declared_ledger
 from pipelines.spending import VARIABLE, charged_manifests, default_path
 from privacy.pots import Limit
@@ -37,7 +37,7 @@ def run_ledger_command(known: argparse.Namespace) -> Said:
     Raises:
         DiscreetError: with the exit status and one sentence for the user.
     """
-    store = Store(_url(known))
+    store = open_store(_url(known))
     if known.action == "init":
         if not store.create():
             raise ConfigError(f"ledger {store.name}: is there already; nothing was changed")
@@ -46,7 +46,7 @@ def run_ledger_command(known: argparse.Namespace) -> Said:
     if known.action == "limit":
         return _limit(known, ledger)
     if known.action == "copy":
-        return _copy(store, Store(known.to))
+        return _copy(store, open_store(known.to))
     books = [book for book in ledger.books() if known.dataset in (None, book.dataset)]
     if known.dataset is not None and not books:
         raise ConfigError(f"ledger {ledger.name}: nothing was ever charged on dataset {known.dataset}; correct its name")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ledger.book import Book, Window
 from ledger.ledger import DEFAULT_LIMIT, Ledger, Request
-from ledger.store import Store
+from ledger.store import open_store
 from pipelines.config import Config
 from pipelines.events_config import LookupConfig
 from pipelines.statement import plan_json
@@ -45,7 +45,7 @@ def open_ledger(config: Config, config_path: str, console: Console) -> Ledger:
     Raises:
         BudgetError: a ledger is declared, and there is none.
     """
-    store = Store(ledger_url(config, config_path))
+    store = open_store(ledger_url(config, config_path))
     if not _declared(config) and not store.exists():
         for path, _ in charged_manifests(Path(config.output.path), {config.dataset}):
             raise CheckError(f"{path}: was charged, but ledger {store.name} is gone; restore it")
@@ -160,7 +160,7 @@ class Series:
 
 def plan_series(config: Config, plan: Plan, config_path: str, runs: int) -> Series:
     """What `runs` more runs of a config may spend each, of what the ledger has left; of the whole limit where there is none."""
-    store = Store(ledger_url(config, config_path))
+    store = open_store(ledger_url(config, config_path))
     book = Ledger(store).book(config.dataset) if store.exists() else None
     limit = book.limit if book else declared_limit(config) or DEFAULT_LIMIT
     window = window_of(config)

@@ -1,11 +1,13 @@
 """What a run asks of a ledger, in tests: small, whole, and with a cost of which exactly so many fit."""
 
+import argparse
 import datetime
 from fractions import Fraction
 from typing import Any
 
 from ledger.book import Window
 from ledger.ledger import Request
+from pipelines.ledger_commands import run_ledger_command
 from privacy.pots import Limit, Pots
 
 LIMIT = Limit(epsilon=1.0, delta=1e-6)
@@ -41,3 +43,10 @@ def ask(run: str, pots: Pots | None = None, **others: Any) -> Request:
         "fitting": lambda fits: None,
     }
     return Request(**asked | others)
+
+
+def call(url: str, action: str, **others: Any) -> Any:
+    """`discreet ledger ...`"""
+    return run_ledger_command(
+        argparse.Namespace(**{"ledger": url, "config": None, "dataset": None, "action": action} | others)
+    ).values

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from ledger.ledger import Ledger
-from ledger.store import Store
+from ledger.store import open_store
 
 
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The file of a ledger without entries: making one takes longer than copying one."""
     path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    assert Store(f"sqlite:///{path}").create()
+    assert open_store(f"sqlite:///{path}").create()
     return path.read_bytes()
 
 
@@ -27,4 +27,4 @@ def file(tmp_path: Path, empty: bytes) -> Path:
 @pytest.fixture
 def ledger(file: Path) -> Ledger:
     """A ledger without entries."""
-    return Ledger(Store(f"sqlite:///{file}"))
+    return Ledger(open_store(f"sqlite:///{file}"))

@@ -16,7 +16,8 @@ import pytest
 from benchmarks.ledger import CHARGES, fill, reserve
 from ledger import entries as entries_module
 from ledger.ledger import DEFAULT_LIMIT, Ledger
-from ledger.store import HEAD, Store
+from ledger.store import open_store
+from ledger.tables import HEAD
 from pipelines.config import parse_config
 from pipelines.ledger_commands import run_ledger_command
 from privacy.pots import Limit, Pots
@@ -27,7 +28,7 @@ from transforms.errors import BudgetError, CheckError, ConfigError, DiscreetErro
 
 def opened(file: Path) -> Ledger:
     """By somebody who remembers nothing."""
-    return Ledger(Store(f"sqlite:///{file}"))
+    return Ledger(open_store(f"sqlite:///{file}"))
 
 
 def execute(file: Path, *statements: str) -> int:
@@ -337,7 +338,7 @@ def test_r8_a_file_that_is_no_ledger(file, content):
     """Status 5, and it is not made one; `init` leaves it alone as well."""
     file.write_bytes(content)
     assert_refused(file, {Status.RUNNER}, "the database failed")
-    assert not Store(f"sqlite:///{file}").create()
+    assert not open_store(f"sqlite:///{file}").create()
     assert file.read_bytes() == content
 
 
@@ -483,7 +484,7 @@ def test_f4_a_file_that_cannot_grow(ledger, file):
 def test_f4_init_where_no_file_can_grow(tmp_path):
     """Status 5, and nothing stays."""
     with largest_file(4096), pytest.raises(RunnerError):
-        Store(f"sqlite:///{tmp_path}/new/ledger.db").create()
+        open_store(f"sqlite:///{tmp_path}/new/ledger.db").create()
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -522,7 +523,7 @@ def test_f4_a_disk_that_takes_no_files(small_disk):
         with pytest.raises(RunnerError, match="readonly"):
             call()
     with pytest.raises(OSError, match="Read-only"):
-        Store(f"sqlite:///{small_disk}/new/ledger.db").create()
+        open_store(f"sqlite:///{small_disk}/new/ledger.db").create()
 
 
 def test_f4_a_folder_that_may_not_be_written(tmp_path, empty):
@@ -566,17 +567,17 @@ def _as_nobody(file: Path) -> int:
 def test_odd_characters_in_the_path(tmp_path, folder):
     """The file is where the path says, and nowhere else."""
     url = f"sqlite:///{tmp_path}/{folder}/ledger.db"
-    assert Store(url).create()
+    assert open_store(url).create()
     assert (tmp_path / folder / "ledger.db").is_file()
-    assert Ledger(Store(url)).reserve(ask("a")).state == "reserved"
-    assert len(Ledger(Store(url)).books()) == 1
+    assert Ledger(open_store(url)).reserve(ask("a")).state == "reserved"
+    assert len(Ledger(open_store(url)).books()) == 1
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"ledger.db"}
 
 
 def test_an_encoded_percent_sign(tmp_path):
     """%25 is a percent sign, and what follows it is not encoded."""
     url = f"sqlite:///{tmp_path}/a%2541/ledger.db"
-    assert Store(url).create()
+    assert open_store(url).create()
     assert (tmp_path / "a%41/ledger.db").is_file()
 
 
@@ -601,7 +602,7 @@ def test_an_encoded_percent_sign(tmp_path):
 def test_urls_that_are_refused(url):
     """Status 2, without the password."""
     with pytest.raises(ConfigError, match=r"ledger\.url") as refused:
-        Store(url).exists()
+        open_store(url).exists()
     assert "secret" not in str(refused.value)
 
 
@@ -609,19 +610,19 @@ def test_urls_that_are_refused(url):
 def test_urls_that_are_refused_with_a_word(url):
     """A port that is no number, a driver that there is not, a path that is none."""
     with pytest.raises(ConfigError):
-        Store(url).exists()
+        open_store(url).exists()
 
 
 def test_a_password_is_not_shown():
     """In the ledger's name."""
-    assert "secret" not in Store("postgresql+psycopg://u:secret@h/d").name
+    assert "secret" not in open_store("postgresql+psycopg://u:secret@h/d").name
 
 
 @pytest.mark.parametrize("option", ["password", "sslpassword"])
 def test_a_password_among_the_options_is_not_shown(option):
     """libpq takes it there as well: refused."""
     with pytest.raises(ConfigError, match="PGPASSWORD") as refused:
-        Store(f"postgresql+psycopg://u@h/d?{option}=secret")
+        open_store(f"postgresql+psycopg://u@h/d?{option}=secret")
     assert "secret" not in str(refused.value)
 
 
@@ -716,7 +717,7 @@ def test_r8_a_copy_that_dies_leaves_no_ledger(ledger, file, tmp_path, monkeypatc
     for dataset in ("one", "two"):
         ledger.reserve(ask("a", dataset=dataset))
     with monkeypatch.context() as patch:
-        patch.setattr("ledger.store._insert", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("ledger.tables._insert", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             copy(file, tmp_path / "copy.db")
     assert not (tmp_path / "copy.db").exists()
@@ -725,7 +726,7 @@ def test_r8_a_copy_that_dies_leaves_no_ledger(ledger, file, tmp_path, monkeypatc
 @pytest.mark.parametrize("windows", [False, True])
 def test_ten_years_of_nightly_runs(file, windows):
     """3,650 charges: to charge one more, and to see what is spent, stay a matter of seconds (measured: `make bench-ledger`)."""
-    fill(Store(f"sqlite:///{file}"), windows)
+    fill(open_store(f"sqlite:///{file}"), windows)
     took = reserve(f"sqlite:///{file}", CHARGES, windows)
     book = opened(file).books()[0]
     assert len(book.charges) == CHARGES + 1

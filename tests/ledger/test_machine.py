@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ledger.book import Window
 from ledger.ledger import Ledger
-from ledger.store import Store
+from ledger.store import open_store
 from pipelines.ledger_commands import run_ledger_command
 from privacy.pots import Limit, Pots
 from tests.ledger.asking import DAILY, FIRST, LIMIT, UNIT, ask, days
@@ -76,7 +76,7 @@ class Ledgers(RuleBasedStateMachine):
     @initialize()
     def make(self) -> None:
         (self.folder / "0.db").write_bytes(EMPTY)
-        self.ledger = Ledger(Store(self.url))
+        self.ledger = Ledger(open_store(self.url))
 
     def spent_on(self, dataset: str, day: int) -> Pots:
         total = Pots()
@@ -170,7 +170,7 @@ class Ledgers(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """A process dies: what it had in memory is lost."""
-        self.ledger, self.touched = Ledger(Store(self.url)), set()
+        self.ledger, self.touched = Ledger(open_store(self.url)), set()
 
     @rule(dataset=datasets, limit=st.sampled_from(LIMITS))
     def set_limit(self, dataset: str, limit: Limit) -> None:
@@ -190,13 +190,13 @@ class Ledgers(RuleBasedStateMachine):
         source = self.url
         self.copies += 1
         run_ledger_command(argparse.Namespace(ledger=source, config=None, dataset=None, action="copy", to=self.url))
-        self.ledger, self.touched = Ledger(Store(self.url)), set(DATASETS)
+        self.ledger, self.touched = Ledger(open_store(self.url)), set(DATASETS)
 
     @invariant()
     def nothing_is_lost_and_nothing_double(self) -> None:
         """Charges in their order, states, limits, the number of entries, and what is spent on each day."""
         for dataset in self.touched:
-            book = Ledger(Store(self.url)).book(dataset)
+            book = Ledger(open_store(self.url)).book(dataset)
             if dataset not in self.limits:
                 assert book is None
                 continue

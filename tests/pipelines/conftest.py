@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ledger.store import Store
+from ledger.store import open_store
 
 UNITS, SHOPS = 60, ("ash", "birch", "cedar")
 
@@ -173,7 +173,7 @@ class Project:
 def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger without entries: making one takes longer than copying one."""
     path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    assert Store(f"sqlite:///{path}").create()
+    assert open_store(f"sqlite:///{path}").create()
     return path
 
 

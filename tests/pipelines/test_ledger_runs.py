@@ -17,7 +17,7 @@ import pytest
 
 from ledger.book import Book
 from ledger.ledger import Ledger
-from ledger.store import Store
+from ledger.store import open_store
 from pipelines import publish as publish_module
 from pipelines.config import parse_config
 from pipelines.private_folder import PrivateFolder
@@ -25,6 +25,7 @@ from pipelines.spending import fitting_epsilon, unit_of
 from privacy.plan import make_plan
 from privacy.pots import Limit, cost
 from privacy.release import Budget
+from tests.servers import PostgreSQL
 from transforms import read_events
 
 SLOW = bool(os.environ.get("DISCREET_SLOW"))
@@ -37,7 +38,7 @@ class Died(BaseException):
 
 
 def ledger_of(project: Any, file: str = DEFAULT) -> Ledger:
-    return Ledger(Store(f"sqlite:///{project.root / file}"))
+    return Ledger(open_store(f"sqlite:///{project.root / file}"))
 
 
 def book_of(project: Any, file: str = DEFAULT) -> Book:
@@ -496,11 +497,15 @@ import importlib, json, os, shutil, signal, sys
 import opendp.prelude
 from pathlib import Path
 from ledger import ledger
+from ledger.store import open_store
+from tests.ledger.asking import call
 from pipelines import cli, graph, inputs, publish, report, run
 from tests.pipelines.killed_at import run_child
 
 def child(folder, point, when):
     def prepare():
+        if ledgers:
+            os.environ["DISCREET_LEDGER"] = ledgers[str(folder)]
         if point:
             module, _, path = point.partition(":")
             *owners, name = path.split(".")
@@ -515,31 +520,54 @@ def child(folder, point, when):
             setattr(owner, name, killed)
     return run_child(Path(folder), prepare)
 
-ended = {}
-for point in json.loads(sys.argv[1]):
-    for when in ("before", "after"):
-        for time in range(int(sys.argv[2])):
-            folder = f"cases/{point}-{when}-{time}"
-            shutil.copytree("template", folder)
-            first = child(folder, point, when)
-            shutil.copytree(folder, folder + "-seen")
-            ended[folder] = [first, child(folder, None, None)]
+def keep(folder, into):
+    if ledgers:
+        call(ledgers[folder], "copy", to=f"sqlite:///{into}/.discreet/ledger.db")
+
+ledgers, ended = json.loads(sys.argv[2]), {}
+for folder in json.loads(sys.argv[1]):
+    point, when, _ = folder.removeprefix("cases/").split("-")
+    shutil.copytree("template", folder)
+    first = child(folder, point, when)
+    shutil.copytree(folder, folder + "-seen")
+    keep(folder, folder + "-seen")
+    ended[folder] = [first, child(folder, None, None)]
+    keep(folder, folder)
 print(json.dumps(ended))
 """
 
 
-def test_r6_killed_at_every_point(project):
+CASES = [f"cases/{point}-{when}-{time}" for point in POINTS for when in ("before", "after") for time in range(TIMES)]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "cloud"])
+def ledgers(request: pytest.FixtureRequest) -> dict[str, str]:
+    """An empty ledger for each case, by its folder; none where the one beside the config is meant."""
+    if request.param == "sqlite":
+        return {}
+    if request.param == "postgresql":
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        made = {case: server.database(f"killed{number}") for number, case in enumerate(CASES)}
+    else:
+        bucket = request.getfixturevalue("bucket")
+        made = {case: f"gs://{bucket}/{number}/" for number, case in enumerate(CASES)}
+    assert all(open_store(url).create() for url in made.values())
+    return made
+
+
+def test_r6_killed_at_every_point(project, ledgers):
     """The ledger never shows less than what is visible; the next start publishes and settles, under the one charge."""
     (project.root / "template/.discreet").mkdir(parents=True)
     project.write_config().rename(project.root / "template/config.yaml")
     (project.root / "events").rename(project.root / "template/events")
-    (project.root / DEFAULT).rename(project.root / "template" / DEFAULT)
+    if not ledgers:
+        (project.root / DEFAULT).rename(project.root / "template" / DEFAULT)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    script = [sys.executable, "-c", KILLER, json.dumps(POINTS), str(TIMES)]
+    script = [sys.executable, "-c", KILLER, json.dumps(CASES), json.dumps(ledgers)]
     done = subprocess.run(script, cwd=project.root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     ended: dict[str, list[int]] = json.loads(done.stdout)
-    assert len(ended) == 2 * len(POINTS) * TIMES
+    assert list(ended) == CASES
     met = set()
     for case, statuses in ended.items():
         assert statuses == [-signal.SIGKILL, 0], (case, (project.root / case / "log.txt").read_text()[-500:])
@@ -577,6 +605,24 @@ def test_f4_the_ledger_fails_when_a_run_is_to_be_settled(tight, monkeypatch):
     ended = tight.run()
     assert (ended.status, ended.json["drawn"]) == (0, False)
     assert states(tight) == [("one", "settled")]
+
+
+def test_a_run_on_a_ledger_on_cloud_storage(tight, bucket):
+    """Declared and missing, it is refused; made, it is charged once however often the run starts; a process knows only its URL."""
+    tight.config["ledger"]["url"] = f"gs://{bucket}/ledger/"
+    tight.write_config()
+    ended = tight.process("run", "config.yaml", "--run-id", "one")
+    assert (ended.status, "there is none" in ended.err) == (3, True)
+    assert tight.process("ledger", "init", "--config", "config.yaml").status == 0
+    for drawn in (True, False):
+        ended = tight.process("run", "config.yaml", "--run-id", "one", "--json")
+        assert (ended.status, ended.json["drawn"]) == (0, drawn), ended.err
+    assert tight.process("run", "config.yaml", "--run-id", "two").status == 0
+    assert tight.process("run", "config.yaml", "--run-id", "three").status == 3
+    said = tight.process("ledger", "show", "--config", "config.yaml").out
+    assert f"Ledger gs://{bucket}/ledger/" in said
+    assert "2 runs published" in said
+    assert tight.process("ledger", "verify", "--config", "config.yaml").status == 0
 
 
 # Commands
@@ -722,7 +768,7 @@ def test_r13_nothing_published_follows_from_the_events(tight):
     tight.write_config()
     assert tight.main("ledger", "init", "--config", "config.yaml").status == 0
     assert tight.run().status == 0
-    entries, _ = Store(f"sqlite:///{tight.root}/vault/keep.db").entries("shops")
+    entries, _ = open_store(f"sqlite:///{tight.root}/vault/keep.db").entries("shops")
     charge = next(entry for entry in entries if entry.kind == "charge")
     assert tight.manifest()["charge"] == charge.digest
     secrets = [str(charge.content[name]) for name in ("nonce", "inputs")]
