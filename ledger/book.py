@@ -1,10 +1,12 @@
 """A dataset's book: what its entries come to. Pure; knows nothing of where they are kept."""
 
 import datetime
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ledger.entries import Entry
@@ -62,25 +64,29 @@ class Book:
 
         Source: docs/guarantee.md, "Several runs".
         """
-        total = Pots()
-        changes: defaultdict[int, Pots] = defaultdict(Pots)
+        starts, totals = self._stretches
+        if window is None:
+            return totals
+        first, last = (day.toordinal() for day in window)
+        return totals[bisect_right(starts, first) - 1 : bisect_right(starts, last)]
+
+    @cached_property
+    def _stretches(self) -> tuple[list[int], list[Pots]]:
+        """The days on which other charges begin or cease to count, and what was spent from each on. The first is before all."""
+        always, begin, cease = Pots(), defaultdict(list), defaultdict(list)
         for charge in self.charges:
             if charge.state == "void":
                 continue
             if charge.window is None:
-                total += charge.pots
+                always += charge.pots
             else:
-                changes[charge.window[0].toordinal()] += charge.pots
-                changes[charge.window[1].toordinal() + 1] += charge.pots.times(-1)
-        first, last = (day.toordinal() for day in window) if window else (-1, datetime.date.max.toordinal())
-        totals = []
-        for edge, change in sorted(changes.items()):
-            if edge > last:
-                break
-            if edge > first:
-                totals.append(total)
-            total += change
-        return [*totals, total]
+                begin[charge.window[0].toordinal()].append(charge.pots)
+                cease[charge.window[1].toordinal() + 1].append(charge.pots)
+        starts, totals = [-1], [always]
+        for day in sorted({*begin, *cease}):
+            starts.append(day)
+            totals.append(sum(begin[day], totals[-1]) - sum(cease[day], Pots()))
+        return starts, totals
 
     def fits(self, cost: Pots, window: Window | None) -> bool:
         """Whether a charge would stay within the limit in each period that it is about."""
@@ -153,10 +159,16 @@ def read_charge(entry: Entry) -> Charge:
         number=entry.number,
         digest=entry.digest,
         state="reserved",
-        pots=Pots(**{name: Fraction(value) for name, value in content["pots"].items()}),
+        pots=Pots(**{name: _exact(value) for name, value in content["pots"].items()}),
         window=None if window is None else (datetime.date.fromisoformat(window[0]), datetime.date.fromisoformat(window[1])),
         content=content,
     )
+
+
+@lru_cache(maxsize=1024)
+def _exact(text: str) -> Fraction:
+    """A rational from its text. Nightly runs of one config cost the same."""
+    return Fraction(text)
 
 
 def pots_json(pots: Pots) -> dict[str, str]:

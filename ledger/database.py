@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -88,18 +89,19 @@ class Database(Store):
 
     @contextmanager
     def _connected(self) -> Iterator[sql.Connection]:
-        with told(self.name), self._engine().begin() as connection:
+        # SQLite itself would make a new, empty ledger of a missing file.
+        if self._file is not None and not self._file.exists():
+            raise missing(self.name)
+        with told(self.name), self._engine.begin() as connection:
             yield connection
 
+    @cached_property
     def _engine(self) -> sql.Engine:
         if self._file is None:
             try:
                 return sql.create_engine(self.url, poolclass=sql.NullPool, connect_args={"connect_timeout": _CONNECT_SECONDS})
             except (ImportError, exc.NoSuchModuleError):
                 raise ConfigError(f"ledger.url: {self.name} needs a driver; install discreet[postgresql]") from None
-        # SQLite itself would make a new, empty ledger of a missing file.
-        if not self._file.exists():
-            raise missing(self.name)
         path = f"file:{quote(str(self._file.resolve()))}"
         url = sql.URL.create("sqlite", database=path, query={"mode": "rw", "uri": "true"})
         return sql.create_engine(url, poolclass=sql.NullPool, connect_args={"timeout": _WAIT_SECONDS})

@@ -46,6 +46,14 @@ class Pots:
             distance=self.distance + other.distance,
         )
 
+    def __sub__(self, other: "Pots") -> "Pots":
+        return Pots(
+            mu2=self.mu2 - other.mu2,
+            epsilon=self.epsilon - other.epsilon,
+            delta=self.delta - other.delta,
+            distance=self.distance - other.distance,
+        )
+
     def covers(self, other: "Pots") -> bool:
         """Whether no pot of the other is larger."""
         return (

@@ -127,6 +127,25 @@ def test_b9_late_data_under_another_run_id_costs(tight):
     assert len(states(tight)) == 2
 
 
+def test_b9_late_data_for_a_published_day_costs_on_that_day(tight):
+    """Days are charged one by one: a day that has no budget left refuses its late data, the other days go on."""
+    tight.config["events"] |= {
+        "privacy_unit": ["user", "day"],
+        "derive": {"day": {"truncate": "at", "to": "day", "timezone": "UTC"}},
+    }
+    days = [f"2023-11-{day}" for day in (15, 16)]
+
+    def run(day: str, run_id: str) -> Any:
+        tight.config["events"]["window"] = {"column": "day", "from": day, "to": day}
+        return tight.run(run_id=run_id)
+
+    assert [run(day, f"{day}{kind}").status for day in days for kind in ("", "-late")] == [0, 0, 0, 0]
+    tight.write_events(pa.concat_tables([tight.base, tight.base.slice(0, 30)]))
+    assert run(days[0], days[0]).json["drawn"] is False
+    assert [run(day, f"{day}-later").status for day in (*days, "2023-11-17")] == [3, 3, 0]
+    assert len(states(tight)) == 5
+
+
 @pytest.mark.parametrize("damage", ["footer", "column", "glob"])
 def test_f2_what_fails_before_data_is_read_costs_nothing(tight, damage):
     """A cut-off file, a missing column, a wrong path: no entry, and the same run id is free to start."""
@@ -608,7 +627,7 @@ def test_f4_the_ledger_fails_when_a_run_is_to_be_settled(tight, monkeypatch):
 
 
 def test_a_run_on_a_ledger_on_cloud_storage(tight, bucket):
-    """Declared and missing, it is refused; made, it is charged once however often the run starts; a process knows only its URL."""
+    """Declared and missing, it is refused; made, it is charged once, however often the run starts."""
     tight.config["ledger"]["url"] = f"gs://{bucket}/ledger/"
     tight.write_config()
     ended = tight.process("run", "config.yaml", "--run-id", "one")

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from transforms import release_keys
+
 KEYS = {
     "text": (pa.string(), pa.string()),
     "large_text": (pa.large_string(), pa.string()),
@@ -109,6 +111,45 @@ def test_n_files_always(project, files):
     assert project.run(run_id="none").json["releases"]["by_shop"]["keys"] == 0
     assert [path.name for path in project.parts(run_id="none")] == names
     assert project.table(run_id="none").schema == project.table().schema
+
+
+def test_r4_files_of_other_runs_never_mix(project):
+    """Five files, then three, then five: each run has its own rows in as many files, all named in its manifest."""
+    tables = {}
+    for run_id, files in {"one": 5, "two": 3, "three": 5}.items():
+        project.config["output"]["files"] = files
+        assert project.run(run_id=run_id).status == 0
+        tables[run_id] = project.table(run_id=run_id)
+        assert len(project.parts(run_id=run_id)) == files
+    for run_id, table in tables.items():
+        assert project.table(run_id=run_id).equals(table)
+        assert table["shop"].to_pylist() == ["ash", "birch", "cedar"]
+        named = {project.root / "out" / file["path"] for file in project.manifest(run_id)["files"]}
+        assert named == set(project.parts(run_id=run_id))
+
+
+@pytest.mark.parametrize("noise", ["least", "most", "zero", "mixed"])
+def test_r2_no_noise_lets_a_run_fail(project, monkeypatch, noise):
+    """Whatever was drawn is published, in the types and the order of any other run: a failure would tell what was drawn."""
+    ends = np.array([np.iinfo(np.int64).min, np.iinfo(np.int64).max, 0, -1, 1, 2**53 + 1, -(2**62)])
+    cells = {"least": ends[:1], "most": ends[1:2], "zero": ends[2:3], "mixed": ends}[noise]
+    drawn: list[int] = []
+
+    def draw(values: Any, _: float) -> Any:
+        drawn.append(len(values))
+        return np.resize(np.roll(cells, len(drawn)), len(values))
+
+    project.release["keys"]["values"] = {"shop": ["ash", "birch", "cedar", "nowhere"]}
+    assert project.run(run_id="usual").status == 0
+    monkeypatch.setattr(release_keys, "add_gaussian", draw)
+    ended = project.run()
+    assert ended.status == 0, ended.complaint
+    assert sum(drawn) >= 5 * 4
+    table = project.table()
+    assert table.schema == project.table(run_id="usual").schema
+    assert table["shop"].to_pylist() == ["ash", "birch", "cedar", "nowhere"]
+    assert not any(pc.any(pc.is_nan(column)).as_py() for column in table.columns if pa.types.is_floating(column.type))
+    assert all(column.null_count == 0 for column in table.columns)
 
 
 @pytest.mark.parametrize("kind", ["no rows", "all filtered", "no units", "no row groups"])
