@@ -55,6 +55,7 @@ class Ledger:
         if not store.exists():
             raise missing(store.name)
         self.store = store
+        self._read: dict[str, tuple[tuple[list[Entry], list[str]], Book]] = {}
 
     @property
     def name(self) -> str:
@@ -67,8 +68,12 @@ class Ledger:
         Raises:
             CheckError: entries are missing or were changed.
         """
-        entries, digests = self.store.entries(dataset)
-        return read_book(entries, digests) if entries else None
+        rows = self.store.entries(dataset)
+        if not rows[0]:
+            return None
+        if dataset not in self._read or self._read[dataset][0] != rows:
+            self._read[dataset] = rows, read_book(*rows)
+        return self._read[dataset][1]
 
     def books(self) -> list[Book]:
         """The books of all datasets, by name."""

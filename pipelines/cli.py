@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
-from pipelines.config import RUN_ID, Config, load_config
 from pipelines.version import VERSION
-from privacy.plan import Plan, PlanError, make_plan
 from transforms.errors import ConfigError, InputError, Status
+
+if TYPE_CHECKING:
+    from pipelines.config import Config
+    from privacy.plan import Plan
 
 
 class _Parser(argparse.ArgumentParser):
@@ -189,7 +191,10 @@ def _variables(pairs: Sequence[str]) -> dict[str, str]:
     return variables
 
 
-def _planned(path: str, variables: dict[str, str], output: str | None = None) -> tuple[Config, Plan]:
+def _planned(path: str, variables: dict[str, str], output: str | None = None) -> tuple["Config", "Plan"]:
+    from pipelines.config import load_config
+    from privacy.plan import PlanError, make_plan
+
     config = load_config(path, variables, output)
     try:
         return config, make_plan(config.budget, config.releases, config.events.privacy_unit.rows)
@@ -279,7 +284,8 @@ def _schema(known: argparse.Namespace) -> int:
 
 def _run(known: argparse.Namespace, rest: list[str], errors: Console, manifests: list[Path]) -> int:
     """Runs a config; `manifests` learns where the manifest will be."""
-    from pipelines.publish import manifest_path
+    from pipelines.config import RUN_ID
+    from pipelines.manifests import manifest_path
     from pipelines.report import print_outcome, print_plan
     from pipelines.run import RunCall, start
 

@@ -17,8 +17,8 @@ from ledger.book import Book, Charge, read_book
 from ledger.entries import Entry
 from ledger.ledger import Ledger
 from ledger.store import Store, open_store
-from pipelines.config import declared_ledger
-from pipelines.spending import VARIABLE, charged_manifests, default_path
+from pipelines.manifests import charged_manifests
+from pipelines.which_ledger import VARIABLE, default_path
 from privacy.pots import Limit
 from transforms.errors import CheckError, ConfigError
 
@@ -62,7 +62,7 @@ def run_ledger_command(known: argparse.Namespace) -> Said:
 def _url(known: argparse.Namespace) -> str | Path:
     if known.ledger:
         return str(known.ledger)
-    declared = declared_ledger(known.config) if known.config else None
+    declared = _declared(known.config) if known.config else None
     if declared:
         if "${" in declared:
             raise ConfigError(f"{known.config}: ledger.url holds a variable; name the ledger with --ledger")
@@ -76,6 +76,12 @@ def _url(known: argparse.Namespace) -> str | Path:
     if len(found) > 1:
         raise ConfigError(f"ledger: there are several here ({', '.join(map(str, found))}); name one with --config or --ledger")
     return found[0] if found else here
+
+
+def _declared(config: str) -> str | None:
+    from pipelines.config import declared_ledger
+
+    return declared_ledger(config)
 
 
 def _said(values: Any, text: str) -> Said:

@@ -11,38 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.config import Config
-from transforms.errors import RunnerError
+from pipelines.manifests import manifest_path
 from transforms.exchange import decode
 from transforms.work_folder import create_if_absent
-
-
-def manifest_path(output: Path, run: str) -> Path:
-    """Where the manifest of a run is. The run exists when it does."""
-    return output / "_runs" / f"{run}.json"
 
 
 def release_path(output: Path, release: str, run: str) -> Path:
     """The folder of a release's files."""
     return output / release / f"run={run}"
-
-
-def read_manifest(output: Path, run: str) -> dict[str, Any] | None:
-    """The manifest of a published run, None where it is not published.
-
-    Raises:
-        RunnerError: it is damaged.
-    """
-    path = manifest_path(output, run)
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-        complete = {"config", "config_digest", "files"} <= manifest.keys()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, AttributeError):
-        complete = False
-    if not complete:
-        raise RunnerError(f"{path}: is damaged; restore it, or choose another --run-id")
-    return manifest
 
 
 def part_path(output: Path, run: str) -> Path:

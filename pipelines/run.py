@@ -48,7 +48,8 @@ def start(call: RunCall, console: Console) -> dict[str, Any]:
         DiscreetError: with the exit status and one sentence for the user.
     """
     from pipelines.graph import runner_options
-    from pipelines.publish import manifest_path, publish
+    from pipelines.manifests import manifest_path
+    from pipelines.publish import publish
     from pipelines.spending import check_published, left, open_ledger
     from privacy.pots import cost
 
@@ -106,7 +107,8 @@ def _published(call: RunCall) -> dict[str, Any] | None:
     Raises:
         ConfigError: it was published with another config.
     """
-    from pipelines.publish import manifest_path, read_manifest, release_path
+    from pipelines.manifests import manifest_path, read_manifest
+    from pipelines.publish import release_path
 
     output = Path(call.config.output.path)
     manifest = read_manifest(output, call.run)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,9 @@ from ledger.ledger import DEFAULT_LIMIT, Ledger, Request
 from ledger.store import open_store
 from pipelines.config import Config
 from pipelines.events_config import LookupConfig
+from pipelines.manifests import charged_manifests
 from pipelines.statement import plan_json
+from pipelines.which_ledger import VARIABLE, default_path
 from privacy.plan import Plan, PlanError, make_plan
 from privacy.pots import Limit, Pots, cost
 from privacy.release import Budget
@@ -28,15 +30,6 @@ from transforms.text_events import is_text
 
 if TYPE_CHECKING:
     from transforms.sum_by_unit import UnitInput
-
-VARIABLE = "DISCREET_LEDGER"
-"""The environment's variable that says where the ledger is, where the config does not."""
-
-
-def default_path(config_path: str) -> Path:
-    """Where the ledger of a config is if nothing says otherwise."""
-    path = Path(config_path).resolve().parent / ".discreet" / "ledger.db"
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def open_ledger(config: Config, config_path: str, console: Console) -> Ledger:
@@ -218,17 +211,6 @@ def check_published(ledger: Ledger, book: Book | None, output: Path, dataset: st
 
 
 _NEWEST = 20
-
-
-def charged_manifests(output: Path, datasets: Container[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The manifests of some datasets in an output folder that name a charge, the newest first."""
-    for path in sorted((output / "_runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        try:
-            manifest = json.loads(path.read_bytes())
-            if manifest["dataset"] in datasets and isinstance(manifest["charge"], str) and isinstance(manifest["run"], str):
-                yield path, manifest
-        except (OSError, ValueError, TypeError, KeyError):
-            continue  # of a version without a ledger, or damaged, which is told where it is needed
 
 
 def _fingerprint(paths: Sequence[str]) -> str:

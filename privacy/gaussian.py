@@ -10,6 +10,9 @@ COORDINATES = 2**40
 COLLISION = 2.0**-48
 """Probability that two of 2^40 ids collide, or that AES is told from a random function by it."""
 
+LEAST_DELTA = 1e-14
+"""What must be left of delta for the noise."""
+
 _MARGIN = 1e-9
 _FLOAT_ERROR = 2.0**-46
 _CLOSED_FORM_LIMIT = 30.0

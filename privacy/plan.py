@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from privacy.gaussian import COLLISION, largest_mu, tail_quantile
+from privacy.gaussian import COLLISION, LEAST_DELTA, largest_mu, tail_quantile
 from privacy.grid import Grid, Ints
 from privacy.metrics.base import Bounds, Metric
 from privacy.release import Budget, Release
@@ -17,9 +17,6 @@ SELECTION_PART = 0.01
 
 MOST_STAGES = 255
 """With at most 2^32 keys of one unit, fewer than 2^40 coordinates change."""
-
-LEAST_DELTA = 1e-14
-"""What must be left of delta for the noise."""
 
 
 class PlanError(ValueError):

@@ -4,9 +4,12 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from privacy.gaussian import COLLISION, COORDINATES, closed_form_mu, gaussian_delta, zcdp_delta, zcdp_mu
-from privacy.plan import LEAST_DELTA, Plan, SelectionStage
+from privacy.gaussian import COLLISION, COORDINATES, LEAST_DELTA, closed_form_mu, gaussian_delta, zcdp_delta, zcdp_mu
+
+if TYPE_CHECKING:
+    from privacy.plan import Plan
 
 _STEP = 2**120
 """Pots are whole multiples of 1/_STEP, rounded up: no charge is too small to be counted."""
@@ -93,14 +96,14 @@ class Pots:
         return high + float(self.epsilon)
 
 
-def cost(plan: Plan) -> Pots:
+def cost(plan: "Plan") -> Pots:
     """What one run of a plan spends.
 
     Guarantee: at least what its stages cost, from the very numbers that the noise is drawn with.
     Source: docs/guarantee.md, "Several runs".
     """
     least = min(Fraction(stage.scale) for stage in plan.stages)
-    selections = (Fraction(stage.delta) for stage in plan.stages if isinstance(stage, SelectionStage))
+    selections = (Fraction(release.selection.delta) for release in plan.releases if release.selection)
     return Pots(
         mu2=_up(sum(((Fraction(stage.norm) / Fraction(stage.scale)) ** 2 for stage in plan.stages), Fraction(0))),
         delta=_up(sum(selections, Fraction(COLLISION))),

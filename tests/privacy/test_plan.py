@@ -11,8 +11,8 @@ import pytest
 from dp_accounting import pld
 from mpmath import findroot, mp, mpf
 
-from privacy.gaussian import COLLISION
-from privacy.plan import LEAST_DELTA, Plan, PlanError, make_plan
+from privacy.gaussian import COLLISION, LEAST_DELTA
+from privacy.plan import Plan, PlanError, make_plan
 from privacy.release import Budget, Release
 from tests.privacy.exact import closed_form_delta
 from tests.privacy.plans import ALL_METRICS, budget, release
