@@ -23,7 +23,8 @@ from privacy.grid import Floats
 from privacy.ids import new_secret
 from privacy.metrics.base import Metric
 from privacy.metrics.mean import MeanMetric
-from privacy.plan import MetricPlan, make_plan
+from privacy.plan import MetricPlan, VectorStage, make_plan
+from privacy.vectors import BinVector
 from transforms.bound_contributions import bound_contributions, merge_names
 from transforms.exchange import ids_of
 from transforms.grouping import locate
@@ -57,21 +58,24 @@ def main(path: str) -> None:
 def measure(
     events: pd.DataFrame, batches: list[pa.RecordBatch], inputs: Inputs, release: ReleaseInput
 ) -> list[tuple[str, str, str, str]]:
-    """The rows of a release: metric, keys, relative difference by the bounds, by the noise."""
+    """The rows of a release: metric, keys, relative difference by the bounds, by the noise. Of counts, sums and means."""
     plan = release.plan
+    totals = [stage for stage in plan.stages if not (isinstance(stage, VectorStage) and isinstance(stage.vector, BinVector))]
     partial = [table for batch in batches for table in sum_by_unit(batch, inputs.unit, [release], _SECRET, {})]
     sums = [table for table in partial if table.schema.metadata[b"table"].startswith(b"sums")]
     bounded = bound_contributions(sums, plan)
     names = merge_names([table for table in partial if table.schema.metadata[b"table"].startswith(b"names")])
-    exact = pd.DataFrame({f"stage_{n}": bounded[f"stage_{n}"].to_numpy() for n in range(len(plan.stages))})
+    exact = pd.DataFrame({f"stage_{n}": bounded[f"stage_{n}"].to_numpy() for n in range(len(totals))})
     places = locate(ids_of(bounded, "key"), ids_of(names, "key"))
     keys = [names[f"column_{n}"].take(pa.array(places)).to_pandas() for n in range(len(release.key_columns))]
     exact.index = pd.MultiIndex.from_arrays(keys, names=release.key_columns)
     if plan.selection is not None:
         exact = exact[exact["stage_0"] >= plan.selection.threshold]
-    stages = {stage.name: exact[f"stage_{n}"].to_numpy() * stage.grid.step for n, stage in enumerate(plan.stages)}
+    stages = {stage.name: exact[f"stage_{n}"].to_numpy() * stage.grid.step for n, stage in enumerate(totals)}
     rows = []
     for part in plan.metrics:
+        if part.metric.kind not in ("count", "sum", "mean"):
+            continue
         truth = true_values(events, part.metric, release, inputs.unit.columns).reindex(exact.index).to_numpy()
         value, noise = bounded_values(part, stages)
         share = np.abs(value - truth).sum() / np.abs(truth).sum(), noise.sum() / np.abs(truth).sum()

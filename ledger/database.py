@@ -76,7 +76,8 @@ class Database(Store):
         except FileExistsError:
             return False
         finally:
-            part.unlink(missing_ok=True)
+            for left in (part, part.with_name(f"{part.name}-journal")):
+                left.unlink(missing_ok=True)
         return True
 
     def append(self, entries: Sequence[Entry]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sql
 
 from ledger.entries import Entry
-from transforms.errors import CheckError, ConfigError
+from transforms.errors import CheckError, ConfigError, RunnerError
 
 HEAD = "0001"
 """The newest migration."""
@@ -46,10 +46,15 @@ def check_version(connection: sql.Connection) -> None:
 
     Raises:
         CheckError: its file is damaged, so that entries could be missing without a trace.
+        RunnerError: reading it failed.
         ConfigError: another version of Discreet wrote it.
     """
-    if connection.dialect.name == "sqlite" and connection.execute(sql.text("pragma integrity_check")).scalar() != "ok":
-        raise CheckError("ledger: its file is damaged; restore it from a backup")
+    if connection.dialect.name == "sqlite":
+        checked = str(connection.execute(sql.text("pragma integrity_check")).scalar())
+        if "unable to get the page. error code=" in checked:
+            raise RunnerError("ledger: its file cannot be read; correct that and start again")
+        if checked != "ok":
+            raise CheckError("ledger: its file is damaged; restore it from a backup")
     found = connection.execute(sql.text(f"select version_num from {VERSION_TABLE}")).scalar()
     if found != HEAD:
         raise ConfigError(

@@ -68,6 +68,8 @@ def _sentence(error: ErrorDetails, schema: Mapping[str, Any]) -> str:
     """One fault as where: value rule; cure."""
     internal = [isinstance(part, str) and bool(_INTERNAL.fullmatch(part)) for part in error["loc"]]
     loc = error["loc"][: internal.index(True)] if any(internal) else error["loc"]
+    # Pydantic puts the kind of a metric into its place.
+    loc = tuple(part for number, part in enumerate(loc) if loc[max(number - 2, 0)] != "metrics" or number < 2)
     where = ""
     for part in loc:
         where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pipelines.config import Config
 from pipelines.events_config import ConditionConfig, Events, PeriodConfig, Retain, Window
 from pipelines.files import find_files, read_footers, text_format
+from privacy.bins import Categories
 from privacy.metrics.base import Metric
 from privacy.plan import Plan, ReleasePlan
 from transforms.columns import is_number, key_type
@@ -69,9 +70,10 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
         if not is_number(types[column]):
             cure = _declare(column, types[column], "float64", parts) or "name a column of numbers"
             raise InputError(f"{where}: column {column!r} is {types[column]}, not a number; {cure}")
+    categories = {metric.categories.column: None for _, _, metric in _metrics(config) if metric.categories}
     _check_forms(config.events, types)
     unit = config.events.privacy_unit.columns
-    keep = dict.fromkeys([*unit, *(c for r in config.releases for c in r.keys.columns), *values])
+    keep = dict.fromkeys([*unit, *(c for r in config.releases for c in r.keys.columns), *values, *categories])
     return Inputs(
         parts=parts,
         events=EventsPlan(
@@ -96,6 +98,11 @@ def _metrics(config: Config) -> Iterator[tuple[int, int, Metric]]:
             yield number, place, metric
 
 
+def _columns(metric: Metric) -> list[str]:
+    """The columns that a metric needs."""
+    return [column for column in (metric.column, metric.categories and metric.categories.column) if column]
+
+
 def _needed(config: Config) -> dict[str, str]:
     """The columns that must be in the event files, and where the config names each first."""
     events = config.events
@@ -106,7 +113,7 @@ def _needed(config: Config) -> dict[str, str]:
     named += [(item.column, f"events.where[{n}].column") for n, item in enumerate(events.where)]
     named += [(item.column, f"events.{name}.column") for name, item in _spans(events).items()]
     named += [(c, f"releases[{n}].keys.columns") for n, r in enumerate(config.releases) for c in r.keys.columns]
-    named += [(m.column, f"releases[{n}].metrics[{i}]") for n, i, m in _metrics(config) if m.column]
+    named += [(column, f"releases[{n}].metrics[{i}]") for n, i, m in _metrics(config) for column in _columns(m)]
     needed: dict[str, str] = {}
     for column, where in named:
         if column not in made:
@@ -248,5 +255,26 @@ def _release_input(plan: ReleasePlan, number: int, events: Events, types: Mappin
         state = _state(keys.file) if keys.file else None
         public = PublicKeys(keys.columns, kinds, values, keys.file, state, null_keys, events.normalise)
         public.load()
-    zero_values = events.nulls.value == "zero"
-    return ReleaseInput(plan=plan, number=number, key_types=kinds, public=public, null_keys=null_keys, zero_values=zero_values)
+    return ReleaseInput(
+        plan=plan,
+        number=number,
+        key_types=kinds,
+        public=public,
+        categories={
+            metric.categories: _categories(metric.categories, events, types, f"releases[{number}].metrics[{place}]")
+            for place, metric in enumerate(plan.release.metrics)
+            if metric.categories
+        },
+        null_keys=null_keys,
+        zero_values=events.nulls.value == "zero",
+    )
+
+
+def _categories(categories: Categories, events: Events, types: Mapping[str, pa.DataType], where: str) -> pa.Array:
+    """Categories as values of their column's published type, in its form."""
+    kind = _key_type(categories.column, types[categories.column], where)
+    typed = _typed(categories.values, kind, f"{where}.frequency.values")
+    values = normalise(typed, events.normalise.get(categories.column, ()))
+    if len(values.unique()) < len(values):
+        raise ConfigError(f"{where}.frequency.values: two are the same value of column {categories.column!r}; list each once")
+    return values

@@ -75,8 +75,10 @@ class PrivateFolder:
         try:
             yield
         finally:
-            self._lock.unlink(missing_ok=True)
-            os.close(handle)
+            with contextlib.suppress(OSError):  # a lock file that stays holds nothing
+                self._lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                os.close(handle)
             with contextlib.suppress(OSError):  # other runs are in it
                 self.root.rmdir()
 
@@ -113,7 +115,7 @@ class PrivateFolder:
             return Commit(**json.loads(self._commit.read_bytes()))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError):
+        except (ValueError, TypeError):
             raise RunnerError(f"{self._commit}: is damaged; restore it, or choose another --run-id") from None
 
     def new_attempt(self) -> WorkFolder:
@@ -124,7 +126,7 @@ class PrivateFolder:
         """
         if self.path.is_dir() and not self._is_ours() and any(self.path.iterdir()):
             raise RunnerError(f"{self.path}: is no folder of a run; name another folder in output.private")
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._clear()
         self.path.mkdir(mode=0o700)
         self._mark.touch()
         folder = WorkFolder(self.path / uuid.uuid4().hex)
@@ -157,7 +159,7 @@ class PrivateFolder:
             other = PrivateFolder(self.root, path.name)
             if path == self.path or not other._is_ours():
                 continue
-            with contextlib.suppress(RunnerError), other.locked():
+            with contextlib.suppress(RunnerError, OSError), other.locked():
                 if other.commit() is None:
                     other.remove()
 
@@ -171,7 +173,19 @@ class PrivateFolder:
             shutil.rmtree(self.quarantine, ignore_errors=True)
             self.quarantine.parent.mkdir(mode=0o700, exist_ok=True)
             found.rename(self.quarantine)
-        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._clear()
+
+    def _clear(self) -> None:
+        """Removes the folder, the mark last: what could not be removed whole is still known as a run's."""
+        if not self.path.exists():
+            return
+        for path in list(self.path.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != self._mark:
+                path.unlink()
+        shutil.rmtree(self.path)
 
 
 def _digest(path: Path) -> str:

@@ -21,7 +21,7 @@ def print_plan(console: Console, config: Config, plan: Plan, name: str) -> None:
     console.print(protected(config))
     for release in plan.releases:
         table = Table(box=box.SIMPLE_HEAD, title=f"release {release.name}", title_justify="left")
-        table.add_column("stage")
+        table.add_column("stage", overflow="fold")
         for heading in ("budget", "bound", "noise (std. dev.)", "95% interval"):
             table.add_column(heading, justify="right")
         for stage in release.stages:

@@ -188,8 +188,12 @@ def _draw(call: RunCall, ledger: "Ledger", book: "Book | None", private: Private
     folder = private.new_attempt()
     steps = sum(1 + part.rows // BATCH_ROWS for part in inputs.parts) + sharding.unit_shards + sharding.key_shards
     pipeline = beam.Pipeline(options=options)
-    build_graph(pipeline, inputs, sharding, new_secret(), folder)
-    ledger.reserve(replace(asked, unit_types=unit_types(inputs.unit)))
+    try:
+        build_graph(pipeline, inputs, sharding, new_secret(), folder)
+        ledger.reserve(replace(asked, unit_types=unit_types(inputs.unit)))
+    except BaseException:
+        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
+        raise
     try:
         if is_local(options):
             # Beam prints tracebacks of workers to stderr, beside raising them.

@@ -98,8 +98,8 @@ def nulls(config: Config) -> str:
 
 
 INTERVALS = (
-    "Columns _low and _high hold the 95% interval of the noise around the bounded value. What the bounds and the clips cut "
-    "off is not in it."
+    "Columns _low and _high hold an interval of the noise around the bounded value that is true in at least 95% of draws. What "
+    "the bounds and the clips cut off is not in it."
 )
 
 

@@ -10,13 +10,13 @@ from privacy.metrics.base import Bounds, Metric
 from privacy.release import Budget, Release
 from privacy.selection import GRID, NORM, row_weights, selection_weights, threshold
 from privacy.tallies import Tally
-from privacy.vectors import Vector
+from privacy.vectors import BinVector, Vector
 
 SELECTION_PART = 0.01
 """Of delta, for all private selections together."""
 
 MOST_STAGES = 255
-"""With at most 2^32 keys of one unit, fewer than 2^40 coordinates change."""
+"""With at most 2^32 events of one unit, fewer than 2^40 coordinates change. A tree counts as two."""
 
 
 class PlanError(ValueError):
@@ -70,9 +70,9 @@ class SelectionStage(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class VectorStage(Stage):
-    """Noise on one vector of a metric."""
+    """Noise on one vector. Metrics that need the same vector share it; its name names them all."""
 
-    vector: Vector
+    vector: Vector | BinVector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +83,22 @@ class MetricPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasePlan:
-    """A release's stages; `selection` is None where the keys are public."""
+    """A release's stages; `selection` is None where the keys are public.
+
+    Attributes:
+        vectors: each once.
+        metrics: each with the stages of its parts, which are among `vectors`.
+    """
 
     release: Release
     bounds: Bounds
     selection: SelectionStage | None
+    vectors: tuple[VectorStage, ...]
     metrics: tuple[MetricPlan, ...]
 
     @property
     def name(self) -> str:
         return self.release.name
-
-    @property
-    def vectors(self) -> tuple[VectorStage, ...]:
-        return tuple(stage for metric in self.metrics for stage in metric.stages)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -110,7 +112,17 @@ class ReleasePlan:
     @property
     def tallies(self) -> tuple[Tally, ...]:
         """What is added up per unit and key, each once."""
-        return tuple(dict.fromkeys(tally for stage in self.vectors for tally in stage.vector.tallies))
+        return tuple(dict.fromkeys(tally for vector in self.totals for tally in vector.tallies))
+
+    @property
+    def totals(self) -> tuple[Vector, ...]:
+        """The vectors with one number per key."""
+        return tuple(stage.vector for stage in self.vectors if not isinstance(stage.vector, BinVector))
+
+    @property
+    def bins(self) -> tuple[BinVector, ...]:
+        """The vectors with one number per key and bin."""
+        return tuple(stage.vector for stage in self.vectors if isinstance(stage.vector, BinVector))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +143,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A stage before its noise is known; `metric` is None for the selection."""
+    """A stage before its noise is known; `vector` is None for the selection."""
 
     name: str
     share: float
     grid: Grid
     norm: int
-    metric: Metric | None = None
-    vector: Vector | None = None
+    vector: Vector | BinVector | None = None
 
 
 def make_plan(budget: Budget, releases: Sequence[Release], rows: int | None = None) -> Plan:
@@ -154,9 +165,10 @@ def make_plan(budget: Budget, releases: Sequence[Release], rows: int | None = No
     total = sum(release.share for release in releases)
     drafts = [_drafts(release, _bounds(release, rows), release.share / total) for release in releases]
     stages = [draft for parts in drafts for draft in parts]
-    if len(stages) > MOST_STAGES:
-        raise PlanError(f"releases: need {len(stages)} stages, more than {MOST_STAGES}; release less at once")
-    select_total = sum(draft.share for draft in stages if draft.metric is None)
+    changed = sum(draft.vector.levels if isinstance(draft.vector, BinVector) else 1 for draft in stages)
+    if changed > MOST_STAGES:
+        raise PlanError(f"releases: need {changed} stages, more than {MOST_STAGES}; release less at once")
+    select_total = sum(draft.share for draft in stages if draft.vector is None)
     delta_selection = budget.delta * SELECTION_PART if select_total else 0.0
     delta_noise = budget.delta - delta_selection - COLLISION
     if delta_noise < LEAST_DELTA:
@@ -185,13 +197,19 @@ def _bounds(release: Release, rows: int | None) -> Bounds:
 
 
 def _drafts(release: Release, bounds: Bounds, fraction: float) -> list[_Draft]:
-    """The stages of a release that has this fraction of the budget: its selection, if any, then the metrics' parts."""
+    """The stages of a release that has this fraction of the budget: its selection, if any, then each vector of the metrics.
+
+    A vector that several metrics need is drawn once, with the shares of all.
+    """
     drafts = [_Draft("select", release.selection.share, GRID, NORM)] if release.selection else []
+    needed: dict[Vector | BinVector, list[tuple[str, float]]] = {}
     for metric in release.metrics:
         for part in metric.parts(bounds):
             name = f"{metric.name}.{part.label}" if part.label else metric.name
-            share = metric.share * part.weight
-            drafts.append(_Draft(name, share, part.vector.grid, part.vector.norm, metric, part.vector))
+            needed.setdefault(part.vector, []).append((name, metric.share * part.weight))
+    for vector, uses in needed.items():
+        names, shares = zip(*uses, strict=True)
+        drafts.append(_Draft("+".join(names), sum(shares), vector.grid, vector.norm, vector))
     total = sum(draft.share for draft in drafts)
     return [replace(draft, share=draft.share / total * fraction) for draft in drafts]
 
@@ -200,14 +218,12 @@ def _release_plan(
     release: Release, bounds: Bounds, rows: int | None, drafts: list[_Draft], mu: float, delta_per_share: float
 ) -> ReleasePlan:
     selection = None
-    stages: dict[str, list[VectorStage]] = {metric.name: [] for metric in release.metrics}
+    stages: dict[Vector | BinVector, VectorStage] = {}
     for draft in drafts:
         # Rounded up, so that the float arithmetic of this line costs nobody's privacy.
         scale = draft.norm / math.sqrt(draft.share) / mu * (1 + 1e-12)
-        if release.selection is not None and draft.metric is None:
-            selection = _selection(release.selection.cap, rows, draft, scale, delta_per_share * draft.share)
-        elif draft.metric is not None and draft.vector is not None:
-            stage = VectorStage(
+        if draft.vector is not None:
+            stages[draft.vector] = VectorStage(
                 name=draft.name,
                 share=draft.share,
                 grid=draft.grid,
@@ -215,9 +231,13 @@ def _release_plan(
                 scale=scale,
                 vector=draft.vector,
             )
-            stages[draft.metric.name].append(stage)
-    metrics = tuple(MetricPlan(metric=metric, stages=tuple(stages[metric.name])) for metric in release.metrics)
-    return ReleasePlan(release=release, bounds=bounds, selection=selection, metrics=metrics)
+        elif release.selection is not None:
+            selection = _selection(release.selection.cap, rows, draft, scale, delta_per_share * draft.share)
+    metrics = tuple(
+        MetricPlan(metric=metric, stages=tuple(stages[part.vector] for part in metric.parts(bounds)))
+        for metric in release.metrics
+    )
+    return ReleasePlan(release=release, bounds=bounds, selection=selection, vectors=tuple(stages.values()), metrics=metrics)
 
 
 def _selection(cap: int, rows: int | None, draft: _Draft, scale: float, delta: float) -> SelectionStage:

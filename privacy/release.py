@@ -60,6 +60,13 @@ class Keys(Strict):
         return self
 
 
+class Top(Strict):
+    """Only the keys with the largest noisy values are published."""
+
+    by: Name = Field(description="a published column")
+    n: Annotated[Count, Field(le=10**6)] = Field(description="how many keys; all where there are fewer")
+
+
 class Release(Strict):
     """One output table."""
 
@@ -69,11 +76,25 @@ class Release(Strict):
     bounds: Bounds | None = None
     select: Select | None = None
     metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)] = Field(description="the published columns")
+    top: Top | None = Field(None, description="publish only the keys with the largest values of a column")
 
     @property
     def selection(self) -> Select | None:
         """How keys are selected; None where they are public."""
         return None if self.keys.public else self.select or Select()
+
+    @property
+    def without_interval(self) -> tuple[str, ...]:
+        """The columns whose intervals are not published: `top` lets in what its own noise made large.
+
+        Those of the metrics that have a vector in common with the one that decides.
+        """
+        if self.top is None:
+            return ()
+        bounds = Bounds(keys_per_unit=1, rows_per_key=1)
+        vectors = {metric.name: {part.vector for part in metric.parts(bounds)} for metric in self.metrics}
+        (deciding,) = (vectors[metric.name] for metric in self.metrics if self.top.by in metric.names)
+        return tuple(name for metric in self.metrics if deciding & vectors[metric.name] for name in metric.names)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -85,10 +106,18 @@ class Release(Strict):
         named += [
             (column, f"metric {metric.name!r}")
             for metric in self.metrics
-            for column in (metric.name, f"{metric.name}_low", f"{metric.name}_high")
+            for name in metric.names
+            for column in (name, f"{name}_low", f"{name}_high")
         ]
         for column, maker in named:
             other = taken.setdefault(column.lower(), maker)
             if other is not maker:
                 raise ValueError(f"two output columns are called {column!r}, of {other} and of {maker}; rename one")
+        metrics = [metric.name for metric in self.metrics]
+        twice = next((name for number, name in enumerate(metrics) if name in metrics[:number]), None)
+        if twice is not None:
+            raise ValueError(f"two metrics are called {twice!r}; rename one")
+        columns = [name for metric in self.metrics for name in metric.names]
+        if self.top is not None and self.top.by not in columns:
+            raise ValueError(f"top.by is {self.top.by!r}, which no metric makes; write one of {', '.join(columns)}")
         return self

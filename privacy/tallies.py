@@ -49,4 +49,37 @@ class Amounts:
         return np.where(usable, self.grid.to_steps(clipped - self.middle), 0)
 
 
-Tally = Events | Values | Amounts
+@dataclass(frozen=True)
+class Squares:
+    """Each event brings the square of its clipped value's distance from the middle of the clip, less half of the largest one.
+
+    Rounded to the grid. Unusable values bring 0.
+    """
+
+    column: str
+    low: float
+    high: float
+    grid: Grid
+
+    @property
+    def half(self) -> float:
+        """Half of the largest square: what is taken off."""
+        return (self.high / 2 - self.low / 2) ** 2 / 2
+
+    @property
+    def largest(self) -> int:
+        """The largest size of one event's amount, in steps."""
+        return int(self.grid.to_steps(np.array([self.half]))[0])
+
+    def steps(self, values: Floats, usable: np.ndarray) -> Ints:
+        """float64 (n,) and bool (n,) to int64 (n,), each at most `largest` in size. NaN and infinities must be unusable.
+
+        Source: docs/guarantee.md, "Bounded sums".
+        """
+        middle = self.low / 2 + self.high / 2
+        clipped = np.clip(np.where(usable, values, middle), self.low, self.high)
+        squares = np.clip((clipped - middle) ** 2 - self.half, -self.half, self.half)
+        return np.where(usable, self.grid.to_steps(squares), 0)
+
+
+Tally = Events | Values | Amounts | Squares

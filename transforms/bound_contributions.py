@@ -7,13 +7,14 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from privacy.bins import NO_BIN
 from privacy.grid import Ints
 from privacy.ids import Ids
 from privacy.plan import ReleasePlan
-from privacy.vectors import UnitRows
+from privacy.vectors import BinVector, UnitCells, UnitRows
 from transforms.errors import RunnerError
-from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch
-from transforms.grouping import cap_keys, group_ids, group_pairs
+from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch, narrowed
+from transforms.grouping import binned, cap_keys, group_bins, group_ids, group_pairs
 from transforms.sum_by_unit import ReleaseInput
 from transforms.work_folder import WorkFolder, guarded
 
@@ -45,8 +46,12 @@ class _Bound(beam.DoFn):
         received = self.exchange.receive(element[1])
         tables = []
         for release in self.releases:
-            if sums := received.pop(f"sums:{release.number}", []):
+            sums = received.pop(f"sums:{release.number}", [])
+            if sums:
                 tables.append(bound_contributions(sums, release.plan))
+            for number, vector in enumerate(release.plan.bins):
+                if bins := received.pop(f"bins:{release.number}:{number}", []):
+                    tables.append(bound_bins(bins, sums, vector, release.plan.cap))
             if names := received.pop(f"names:{release.number}", []):
                 tables.append(merge_names(names))
         yield from self.exchange.send(tables, self.shards)
@@ -70,7 +75,8 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
         batches: tables `sums:<number>` of `sum_by_unit`, which together hold all rows of their units.
 
     Returns:
-        `sums:<number>`: key_high, key_low, then `stage_<i>` for each stage of the plan, int64 steps; ascending by key.
+        `sums:<number>`: key_high, key_low, then `stage_<i>` for the selection, if any, and each of the plan's `totals`, int64
+        steps; ascending by key.
     """
     units, keys = joined_ids(batches, "unit"), joined_ids(batches, "key")
     groups = cap_keys(group_pairs(units, keys), plan.cap)
@@ -82,11 +88,48 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
     )
     pair_keys = keys.take(pairs.firsts)
     by_key = group_ids(pair_keys)
-    bounded = [stage.vector.bounded(rows) for stage in plan.vectors]
+    bounded = [vector.bounded(rows) for vector in plan.totals]
     if plan.selection is not None:
         bounded.insert(0, plan.selection.weights[rows.keys_of_unit()])
     stages: Columns = {f"stage_{number}": by_key.add_up(values) for number, values in enumerate(bounded)}
-    return named_batch(batches[0].schema.metadata[b"table"].decode(), id_columns(pair_keys.take(by_key.firsts), "key") | stages)
+    return named_batch(named_of(batches), id_columns(pair_keys.take(by_key.firsts), "key") | stages)
+
+
+def bound_bins(
+    batches: Sequence[pa.RecordBatch], sums: Sequence[pa.RecordBatch], vector: BinVector, cap: int | None
+) -> pa.RecordBatch:
+    """Events per unit, key and bin, of all batches of some units, to bounded sums per key and bin.
+
+    Args:
+        batches: tables `bins:<number>:<vector>` of `sum_by_unit`, which together hold all rows of their units.
+        sums: tables `sums:<number>` of the same units, which have all their keys: the cap is about these, not only about
+            those with events in a bin, which are what a batch happened to leave.
+
+    Returns:
+        The same table: key_high, key_low, bin, `steps` int64; ascending by key.
+    """
+    others = [] if cap is None else sums
+    units, keys = (joined_ids([*batches, *others], prefix) for prefix in ("unit", "key"))
+    none = np.full(sum(batch.num_rows for batch in others), NO_BIN)
+    bins = np.concatenate([joined(batches, "bin"), none])
+    groups = binned(cap_keys(group_pairs(units, keys), cap), bins)
+    cells = group_bins(groups.pairs, bins)
+    events = cells.rows.add_up(np.concatenate([joined(batches, "events"), none]))
+    bounded = vector.bounded(UnitCells(events, cells.groups, groups.units))
+    return add_up_bins(named_of(batches), keys.take(groups.pairs.firsts).take(cells.groups), cells.bins, bounded)
+
+
+def add_up_bins(name: str, keys: Ids, bins: Ints, steps: Ints) -> pa.RecordBatch:
+    """The sums of each key and bin: key_high, key_low, bin, steps; ascending by key."""
+    by_key = group_ids(keys)
+    cells = group_bins(by_key, bins)
+    sums: Columns = {"bin": narrowed(cells.bins), "steps": cells.rows.add_up(steps)}
+    return named_batch(name, id_columns(keys.take(by_key.firsts).take(cells.groups), "key") | sums)
+
+
+def named_of(batches: Sequence[pa.RecordBatch]) -> str:
+    """The table that batches are of."""
+    return str(batches[0].schema.metadata[b"table"].decode())
 
 
 def merge_names(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

@@ -107,6 +107,50 @@ def cap_keys(groups: UnitGroups, cap: int | None) -> UnitGroups:
     return UnitGroups(Groups(order, starts), np.cumsum(kept_sizes) - kept_sizes)
 
 
+def binned(groups: UnitGroups, bins: Ints) -> UnitGroups:
+    """The rows that are in a bin, and the keys and units that have such rows.
+
+    Args:
+        bins: int64, shape (n,), of each row; -1 for none.
+    """
+    kept = bins[groups.pairs.order] >= 0
+    rows = np.add.reduceat(kept, groups.pairs.starts, dtype=np.int64) if len(kept) else np.zeros(0, np.int64)
+    pairs = np.add.reduceat(rows > 0, groups.units, dtype=np.int64) if len(rows) else np.zeros(0, np.int64)
+    rows, pairs = rows[rows > 0], pairs[pairs > 0]
+    return UnitGroups(Groups(groups.pairs.order[kept], np.cumsum(rows) - rows), np.cumsum(pairs) - pairs)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Rows grouped by a group that they are in already, and by a bin.
+
+    Attributes:
+        rows: one group per group and bin; rows without a bin are in none.
+        groups: int64, shape (cells,), the group of each cell; ascending.
+        bins: int64, shape (cells,), the bin of each cell; ascending within a group.
+    """
+
+    rows: Groups
+    groups: Ints
+    bins: Ints
+
+
+def group_bins(groups: Groups, bins: Ints) -> Cells:
+    """Groups the rows of each group by their bins.
+
+    Args:
+        bins: int64, shape (n,), of each row, below 2^16; -1 for none.
+    """
+    sizes = np.diff(groups.starts, append=len(groups.order))
+    group, bins = np.repeat(np.arange(len(sizes)), sizes), bins[groups.order]
+    kept = np.flatnonzero(bins >= 0)
+    words = group[kept] << 16 | bins[kept]
+    by_word = np.argsort(words, kind="stable")
+    words = words[by_word]
+    starts = np.flatnonzero(np.diff(words, prepend=-1))
+    return Cells(Groups(groups.order[kept[by_word]], starts), words[starts] >> 16, words[starts] & 0xFFFF)
+
+
 def locate(wanted: Ids, among: Ids) -> Ints:
     """Where each id stands in `among`, which ascends and holds each once; -1 where it does not. int64, shape (n,)."""
     found = np.full(len(wanted.high), -1)

@@ -12,6 +12,7 @@ from privacy.ids import Ids
 from privacy.metrics.base import NoisySums
 from privacy.noise import add_gaussian
 from privacy.selection import select_keys
+from privacy.vectors import BinVector, Vector
 from transforms.columns import is_integer
 from transforms.exchange import decode, encode, ids_of, named_batch
 from transforms.grouping import locate
@@ -45,40 +46,48 @@ class _Stage(beam.DoFn):
         tables = decode(data)
         released = []
         for release in self.releases:
-            sums, names = tables.get(f"sums:{release.number}"), tables.get(f"names:{release.number}")
+            names = tables.get(f"names:{release.number}")
             if names is not None:
-                released.append(release_keys(sums[0] if sums else None, names[0], release, self.value_types))
+                sums = tables.get(f"sums:{release.number}", [None])
+                bins = [tables.get(f"bins:{release.number}:{n}", [None])[0] for n in range(len(release.plan.bins))]
+                released.append(release_keys(sums[0], names[0], release, self.value_types, bins))
         create_if_absent(self.folder.staged / f"{shard:04d}.arrow", encode(released))
         yield shard
 
 
 def release_keys(
-    sums: pa.RecordBatch | None, names: pa.RecordBatch, release: ReleaseInput, value_types: Mapping[str, pa.DataType]
+    sums: pa.RecordBatch | None,
+    names: pa.RecordBatch,
+    release: ReleaseInput,
+    value_types: Mapping[str, pa.DataType],
+    bins: Sequence[pa.RecordBatch | None] = (),
 ) -> pa.RecordBatch:
     """Selects the keys of a shard, adds noise to each of their sums, and makes the published columns.
 
     Args:
         sums: of `sum_by_key`; None where no unit has a key of the shard.
         names: the shard's keys by id: all candidates where keys are private, exactly the published ones where public.
+        bins: of `sum_bins_by_key`, one of each of the plan's `bins`; None as above.
 
     Returns:
         Table `<release's name>`: the key columns, then each metric's columns. Not sorted.
     """
     plan = release.plan
     keys = Ids(*(np.zeros(0, np.uint64),) * 2) if sums is None else ids_of(sums, "key")
-    stages = [_stage_sums(sums, number) for number in range(len(plan.stages))]
     listed = ids_of(names, "key")
     if plan.selection is None:
-        named = np.arange(len(listed.high))
-        summed = locate(listed, keys)
-        stages = [np.where(summed >= 0, np.append(sums_, 0)[summed], 0) for sums_ in stages]
+        published, named, summed = listed, np.arange(len(listed.high)), locate(listed, keys)
     else:
-        kept = select_keys(stages[0], plan.selection.scale, plan.selection.threshold)
-        named = locate(keys.take(kept), listed)
-        stages = [sums_[kept] for sums_ in stages[1:]]
+        summed = select_keys(_stage_sums(sums, 0), plan.selection.scale, plan.selection.threshold)
+        published = keys.take(summed)
+        named = locate(published, listed)
+    exact: dict[Vector | BinVector, Ints] = {}
+    for number, total in enumerate(plan.totals, start=plan.selection is not None):
+        exact[total] = np.where(summed >= 0, np.append(_stage_sums(sums, number), 0)[summed], 0)
+    for vector, table in zip(plan.bins, bins, strict=True):
+        exact[vector] = vector.nodes(_bin_sums(table, published, vector.bins.count))
     noisy = {
-        stage.name: NoisySums(add_gaussian(exact, stage.scale), stage.grid, stage.scale)
-        for stage, exact in zip(plan.vectors, stages, strict=True)
+        stage.vector: NoisySums(_add_noise(exact[stage.vector], stage.scale), stage.grid, stage.scale) for stage in plan.vectors
     }
     columns: dict[str, pa.Array | Ints | Floats] = {
         column: names[f"column_{number}"].take(pa.array(named)) for number, column in enumerate(release.key_columns)
@@ -86,8 +95,22 @@ def release_keys(
     for part in plan.metrics:
         metric = part.metric
         integers = metric.column is not None and is_integer(value_types[metric.column])
-        columns |= metric.columns([noisy[stage.name] for stage in part.stages], integers=integers)
+        columns |= metric.columns([noisy[stage.vector] for stage in part.stages], integers=integers)
     return named_batch(plan.name, columns)
+
+
+def _add_noise(sums: Ints, scale: float) -> Ints:
+    return add_gaussian(sums.ravel(), scale).reshape(sums.shape)
+
+
+def _bin_sums(table: pa.RecordBatch | None, keys: Ids, bins: int) -> Ints:
+    """The sums of each bin of keys that ascend, 0 where there are none. int64 (keys, bins)."""
+    sums = np.zeros((len(keys.high), bins), np.int64)
+    if table is not None:
+        places = locate(ids_of(table, "key"), keys)
+        found = np.flatnonzero(places >= 0)
+        sums[places[found], table["bin"].to_numpy()[found]] = table["steps"].to_numpy()[found]
+    return sums
 
 
 def _stage_sums(sums: pa.RecordBatch | None, number: int) -> Ints:
@@ -98,7 +121,8 @@ def published_schema(release: ReleaseInput, value_types: Mapping[str, pa.DataTyp
     """The columns that `release_keys` gives, from the config and the files' schema alone."""
     ids = {f"key_{word}": pa.array([], pa.uint64()) for word in ("high", "low")}
     names = {f"column_{number}": pa.array([], kind) for number, kind in enumerate(release.key_types)}
-    schema: pa.Schema = release_keys(None, named_batch("names", ids | names), release, value_types).schema
+    empty = named_batch("names", ids | names)
+    schema: pa.Schema = release_keys(None, empty, release, value_types, [None] * len(release.plan.bins)).schema
     return schema.remove_metadata()
 
 

@@ -7,7 +7,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from privacy.plan import ReleasePlan
-from transforms.bound_contributions import Grouped, joined, joined_ids, merge_names
+from transforms.bound_contributions import Grouped, add_up_bins, joined, joined_ids, merge_names, named_of
 from transforms.exchange import Columns, Exchange, encode, id_columns, named_batch
 from transforms.grouping import group_ids
 from transforms.sum_by_unit import ReleaseInput
@@ -38,6 +38,9 @@ class _Sum(beam.DoFn):
         for release in self.releases:
             if sums := received.pop(f"sums:{release.number}", []):
                 tables.append(sum_by_key(sums, release.plan))
+            for number in range(len(release.plan.bins)):
+                if bins := received.pop(f"bins:{release.number}:{number}", []):
+                    tables.append(sum_bins_by_key(bins))
             if names := received.pop(f"names:{release.number}", []):
                 tables.append(merge_names(names))
         yield shard, encode(tables)
@@ -47,5 +50,11 @@ def sum_by_key(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) -> pa.Recor
     """Adds up tables of `bound_contributions`: same columns, each key once, ascending."""
     keys = joined_ids(batches, "key")
     by_key = group_ids(keys)
-    stages: Columns = {f"stage_{number}": by_key.add_up(joined(batches, f"stage_{number}")) for number in range(len(plan.stages))}
-    return named_batch(batches[0].schema.metadata[b"table"].decode(), id_columns(keys.take(by_key.firsts), "key") | stages)
+    columns = [f"stage_{number}" for number in range(len(plan.totals) + (plan.selection is not None))]
+    stages: Columns = {column: by_key.add_up(joined(batches, column)) for column in columns}
+    return named_batch(named_of(batches), id_columns(keys.take(by_key.firsts), "key") | stages)
+
+
+def sum_bins_by_key(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Adds up tables of `bound_bins`: same columns, each key and bin once, ascending by key."""
+    return add_up_bins(named_of(batches), joined_ids(batches, "key"), joined(batches, "bin"), joined(batches, "steps"))

@@ -1,7 +1,7 @@
 """Per batch: events become integer sums per unit and key, cut by unit for the first shuffle."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import apache_beam as beam
 import numpy as np
@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from privacy.bins import NO_BIN, Categories, Ranges
 from privacy.ids import Ids, make_ids
 from privacy.plan import ReleasePlan
-from privacy.tallies import Amounts, Events
+from privacy.tallies import Events, Values
 from transforms.columns import as_id_words, as_key, is_given, usable_values
 from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch, narrowed
-from transforms.grouping import cap_keys, group_ids, group_pairs, locate, ungrouped, worth_grouping
+from transforms.grouping import cap_keys, group_bins, group_ids, group_pairs, locate, ungrouped, worth_grouping
 from transforms.public_keys import PublicKeys
 from transforms.read_events import EventBatch
 from transforms.work_folder import WorkFolder, guarded
@@ -28,6 +29,7 @@ class ReleaseInput:
     """A release as the steps see it: its plan, the published types of its key columns, its public keys if they are public.
 
     Attributes:
+        categories: the values of each of the plan's categories, in the column's published type.
         null_keys: whether null is a key like others; otherwise events with a null key are left out.
         zero_values: whether a null, NaN or infinite value counts as 0; otherwise it is left out.
     """
@@ -36,6 +38,7 @@ class ReleaseInput:
     number: int
     key_types: tuple[pa.DataType, ...]
     public: PublicKeys | None
+    categories: Mapping[Categories, pa.Array] = field(default_factory=dict)
     null_keys: bool = False
     zero_values: bool = False
 
@@ -103,7 +106,8 @@ def sum_by_unit(
 
     Returns:
         For each release `sums:<number>` (unit_high, unit_low, key_high, key_low, then each tally), ascending in the first
-        16 bits of the unit, and not always one row per unit and key;
+        16 bits of the unit, and not always one row per unit and key; for each `BinVector` of the plan `bins:<number>:<vector>`
+        (the same ids, then bin and events), in the same order;
         for private keys `names:<number>` (key_high, key_low, then the key columns), ascending by key.
     """
     if unit.columns:
@@ -142,6 +146,11 @@ def _sum_release(
     }
     name = f"sums:{release.number}"
     tables = [named_batch(name, id_columns(pair_units, "unit") | id_columns(pair_keys, "key") | sums)]
+    for number, bins in enumerate(event_bins(events, release)):
+        cells = group_bins(pairs, bins)
+        ids = id_columns(pair_units.take(cells.groups), "unit") | id_columns(pair_keys.take(cells.groups), "key")
+        counts: Columns = {"bin": narrowed(cells.bins), "events": narrowed(cells.rows.add_up(np.ones(len(bins), np.int64)))}
+        tables.append(named_batch(f"bins:{release.number}:{number}", ids | counts))
     if public is None:
         by_key = group_ids(pair_keys)
         tables.append(names_batch(release, pair_keys.take(by_key.firsts), columns, pairs.firsts[by_key.firsts]))
@@ -156,10 +165,22 @@ def tally_steps(events: pa.RecordBatch, release: ReleaseInput) -> Iterator[NDArr
     for tally in tallies:
         if isinstance(tally, Events):
             yield np.ones(events.num_rows, np.int64)
-        elif isinstance(tally, Amounts):
-            yield tally.steps(*values[tally.column])
-        else:
+        elif isinstance(tally, Values):
             yield values[tally.column][1].astype(np.int64)
+        else:
+            yield tally.steps(*values[tally.column])
+
+
+def event_bins(events: pa.RecordBatch, release: ReleaseInput) -> Iterator[NDArray[np.int64]]:
+    """The bin of each event in each of the release's `BinVector`s. int64 (n,) each; -1 for none."""
+    for vector in release.plan.bins:
+        column = events[vector.bins.column]
+        if isinstance(vector.bins, Ranges):
+            yield vector.bins.of(*usable_values(column, zero=release.zero_values))
+        else:
+            values = release.categories[vector.bins]
+            found = pc.index_in(as_key(column, values.type), values)
+            yield pc.fill_null(found, NO_BIN).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def names_batch(release: ReleaseInput, ids: Ids, columns: Sequence[pa.Array], rows: NDArray[np.int64]) -> pa.RecordBatch:

@@ -1,13 +1,33 @@
 """One file a metric, and this registry. A new metric is its file and its line here."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from privacy.metrics.base import Metric
 from privacy.metrics.count import CountMetric
+from privacy.metrics.frequency import FrequencyMetric
+from privacy.metrics.histogram import HistogramMetric
 from privacy.metrics.mean import MeanMetric
+from privacy.metrics.quantiles import QuantilesMetric
 from privacy.metrics.sum import SumMetric
+from privacy.metrics.variance import StddevMetric, VarianceMetric
+
+METRICS: tuple[type[Metric], ...] = (
+    CountMetric,
+    SumMetric,
+    MeanMetric,
+    VarianceMetric,
+    StddevMetric,
+    QuantilesMetric,
+    HistogramMetric,
+    FrequencyMetric,
+)
+
+KINDS = tuple(metric.kind for metric in METRICS)
 
 
 def _kind(metric: Any) -> str | None:
@@ -18,13 +38,16 @@ def _kind(metric: Any) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-AnyMetric = Annotated[
-    Annotated[CountMetric, Tag("count")] | Annotated[SumMetric, Tag("sum")] | Annotated[MeanMetric, Tag("mean")],
-    Discriminator(
-        _kind,
-        custom_error_type="metric",
-        custom_error_message="needs exactly one of count, sum, mean; write for example {name: purchases, count: events}",
-    ),
-]
-
-KINDS = ("count", "sum", "mean")
+if TYPE_CHECKING:
+    AnyMetric = Metric
+else:
+    AnyMetric = Annotated[
+        reduce(or_, (Annotated[metric, Tag(metric.kind)] for metric in METRICS)),
+        Discriminator(
+            _kind,
+            custom_error_type="metric",
+            custom_error_message=(
+                f"needs exactly one of {', '.join(KINDS)}; write for example {{name: purchases, count: events}}"
+            ),
+        ),
+    ]

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from privacy.bins import Categories
 from privacy.grid import Floats, Grid, Ints
 from privacy.intervals import sum_interval
-from privacy.vectors import Vector
+from privacy.vectors import BinVector, Vector
 
 _LONGEST_NAME = 100
 NAME_RULE = "must start with a letter and hold only lower-case letters, digits and _"
@@ -99,7 +100,11 @@ class Bounds(Strict):
 
 @dataclass(frozen=True)
 class NoisySums:
-    """What noise left of a vector, per published key: int64 steps of the grid, and the noise's standard deviation in steps."""
+    """What noise left of a vector, per published key: steps of the grid, and the noise's standard deviation in steps.
+
+    Attributes:
+        steps: int64, shape (n,), of a `BinVector` (n, bins).
+    """
 
     steps: Ints
     grid: Grid
@@ -123,7 +128,7 @@ class Part:
 
     label: str
     weight: float
-    vector: Vector
+    vector: Vector | BinVector
 
 
 class Metric(Strict, ABC):
@@ -138,6 +143,16 @@ class Metric(Strict, ABC):
     def column(self) -> str | None:
         """The column whose values it needs."""
         return None
+
+    @property
+    def categories(self) -> Categories | None:
+        """The column whose categories it needs, and which."""
+        return None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the published columns; for each there are two more, with _low and _high."""
+        return (self.name,)
 
     @abstractmethod
     def parts(self, bounds: Bounds) -> tuple[Part, ...]:
@@ -164,6 +179,14 @@ def value_columns(name: str, sums: NoisySums, *, integers: bool) -> Columns:
         f"{name}_low": _integers(np.floor(low)),
         f"{name}_high": _integers(np.ceil(high)),
     }
+
+
+def bin_columns(names: Sequence[str], sums: NoisySums) -> Columns:
+    """The noisy count of each bin, and its interval."""
+    columns: dict[str, NDArray[np.int64] | Floats] = {}
+    for number, name in enumerate(names):
+        columns |= value_columns(name, NoisySums(sums.steps[:, number], sums.grid, sums.scale), integers=True)
+    return columns
 
 
 def _integers(values: Floats) -> Ints:

@@ -160,8 +160,7 @@ def required(part: dict[str, Any], schema: dict[str, Any], where: str = "") -> I
 def is_place(place: str, tree: Any, missing: bool) -> bool:
     """Whether a config has this place; what is missing may lack its last step."""
     # Two forms are told as what they stand for: a text as a list of one, and a list as the columns of the privacy unit.
-    # A metric's place has its kind in it.
-    place = re.sub(r"(\.metrics\[\d+\])\.(count|sum|mean)\.", r"\1.", place.replace("privacy_unit.columns[", "privacy_unit["))
+    place = place.replace("privacy_unit.columns[", "privacy_unit[")
     *parents, last = parts(place)
     for step in parents:
         if not _has(tree, step):
@@ -295,7 +294,7 @@ def test_more_than_255_stages(project, looked, releases):
     """256 stages are refused in one release and in many, 255 are not."""
     metrics = 256 // releases
     one = project.release | {"keys": {"columns": ["shop"], "values": {"shop": ["ash"]}}}
-    one["metrics"] = [{"name": f"visits{number}", "count": "events"} for number in range(metrics)]
+    one["metrics"] = [{"name": f"takings{number}", "sum": "price", "clip": [0, number + 1]} for number in range(metrics)]
     project.config["releases"] = [copy.deepcopy(one) | {"name": f"by_shop{number}"} for number in range(releases)]
     for command in ("plan", "run"):
         ended = project.main(command, str(project.write_config()))

@@ -104,7 +104,7 @@ def test_each_example_is_complete(path):
 
 
 def test_every_example_is_tested_here():
-    assert {path.stem for path in CONFIGS} == {"grocery", "household_month", "orders", "survey"}
+    assert {path.stem for path in CONFIGS} == {"grocery", "household_month", "orders", "prices", "survey"}
 
 
 def test_the_sample_is_whole_and_written_once(sample):
@@ -211,6 +211,31 @@ def test_grocery(release, purchases):
     revenue, households = groups["sales_value"].sum(), groups["household_id"].nunique()
     check(project, "categories", ["product_category"], {"households": (households, 0.15), "revenue": (revenue, 0.15)})
     assert len(sure_keys(project, "months", purchases, unit, ["month"])) == project.table("months").num_rows == 12
+
+
+def test_prices(release, sample):
+    """Listed departments: bins and pieces are at most what they are, and the larger a department, the closer its mean price."""
+    project = release("prices")
+    data = sample / "data/grocery"
+    purchases = frame(
+        f"select department, sales_value, quantity from '{data}/transactions/*.parquet' "
+        f"join '{data}/products.parquet' using (product_id) where quantity > 0"
+    )
+    found = project.table("prices").to_pandas().set_index("department")
+    assert len(found) == 6
+    purchases = purchases[purchases["department"].isin(found.index)]
+    bins = np.clip(np.searchsorted([1, 2, 3, 5, 10], purchases["sales_value"], side="right") + 1, 1, 6)
+    sigma = deviations(project, "prices")
+    for prefix, groups, count in (("costing", bins, 6), ("pieces", purchases["quantity"], 4)):
+        truth = purchases.groupby(["department", groups]).size().unstack(fill_value=0)
+        for number in range(1, count + 1):
+            assert (found[f"{prefix}_{number}"] <= truth[number] + REACH * sigma[prefix] + 1).all()
+    counted = found[[f"costing_{number}" for number in range(1, 7)]].sum(axis=1)
+    assert 0.35 * len(purchases) < counted.sum() < len(purchases)
+    prices = purchases["sales_value"].clip(upper=10).groupby(purchases["department"])
+    assert abs(found["average"]["GROCERY"] - prices.mean()["GROCERY"]) < 0.3
+    assert abs(found["spread"]["GROCERY"] - prices.std(ddof=0)["GROCERY"]) < 0.5
+    assert found["variance"].to_numpy() == pytest.approx(found["spread"].to_numpy() ** 2)
 
 
 def test_the_shops_export_has_every_fault(tmp_path):

@@ -84,11 +84,12 @@ def test_s4_poisoned_key_and_unit(project, column):
 
 @pytest.mark.parametrize("column", AS_VALUE)
 def test_s4_poisoned_value(project, column):
-    """NaN, infinities, overflow: in a sum and a mean."""
+    """NaN, infinities, overflow: in a sum, a mean and a variance."""
     project.release["keys"]["columns"] = ["text"]
     project.release["metrics"] = [
         {"name": "total", "sum": column, "clip": [-5, 5]},
         {"name": "average", "mean": column, "clip": [0, 1e30]},
+        {"name": "spread", "variance": column, "clip": [-1e30, 1e30]},
     ]
     poisoned(project, column)
 

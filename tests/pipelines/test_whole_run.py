@@ -47,13 +47,16 @@ def reference(events: pd.DataFrame, products: pd.DataFrame, keys: list[str]) -> 
             "takings": grouped["price"].sum(),
             "priced": grouped["price"].count(),
             "items": grouped["quantity"].sum(),
+            "var": grouped["price"].var(ddof=0),
+            "std": grouped["price"].std(ddof=0),
         }
     ).reset_index()
 
 
 def deviations(project: Any, release: str) -> dict[str, float]:
-    """Planned standard deviations by stage, as the manifest tells them."""
-    return {stage["stage"]: stage["standard_deviation"] for stage in project.manifest()["plan"]["releases"][release]}
+    """Planned standard deviations by part of a metric, as the manifest tells them; parts that share a stage have its name."""
+    stages = project.manifest()["plan"]["releases"][release]
+    return {name: stage["standard_deviation"] for stage in stages for name in stage["stage"].split("+")}
 
 
 def compare(found: pd.DataFrame, truth: pd.DataFrame, keys: list[str], sigma: dict[str, float]) -> None:
@@ -69,6 +72,16 @@ def compare(found: pd.DataFrame, truth: pd.DataFrame, keys: list[str], sigma: di
     allowed = np.where(least > 0, reach / least.clip(1e-9) + 1e-6, 10)
     assert (allowed < 1).any()
     assert ((both["average"] - both["takings"] / both["priced"]).abs() <= allowed).all()
+    off_middle = np.minimum(reach / least.clip(1e-9), 5)
+    squared = 6 * (sigma["spread.squares"] + 12.5 * sigma["spread.count"]) / least.clip(1e-9)
+    allowed = np.where(least > 0, squared + off_middle * (10 + off_middle) + 1e-6, 25)
+    assert (allowed < 2).any()
+    assert ((both["spread"] - both["var"]).abs() <= allowed).all()
+    assert ((both["deviation"] - both["std"]).abs() * both["std"] <= allowed).all()
+    assert both["deviation"].to_numpy() == pytest.approx(np.sqrt(both["spread"]).to_numpy(), rel=1e-12)  # one draw for both
+    for metric in ("average", "spread", "deviation"):
+        assert ((both[f"{metric}_low"] <= both[metric]) & (both[metric] <= both[f"{metric}_high"])).all()
+    assert both["visits_again"].tolist() == both["visits"].tolist()
     assert ((both["visits_low"] <= both["visits"]) & (both["visits"] <= both["visits_high"])).all()
 
 
@@ -88,6 +101,9 @@ def test_agrees_with_pandas(project, frame, epsilon):
         {"name": "revenue", "sum": "price", "clip": [0, 10]},
         {"name": "sold", "sum": "quantity", "clip": [0, 10]},
         {"name": "average", "mean": "price", "clip": [0, 10]},
+        {"name": "spread", "variance": "price", "clip": [0, 10]},
+        {"name": "deviation", "stddev": "price", "clip": [0, 10]},
+        {"name": "visits_again", "count": "events"},
     ]
     bounds = {"keys_per_unit": 12, "rows_per_key": 12}  # of 12 keys at most, and 12 events of a unit: neither binds
     project.config["events"] |= {
@@ -113,6 +129,27 @@ def test_agrees_with_pandas(project, frame, epsilon):
         merged = several.merge(found, on=keys, how="left")
         assert merged["visits"].notna().all(), merged.to_string()
         compare(found, truth, keys, deviations(project, name))
+
+
+SPREAD = ("mean", "variance", "stddev")
+
+
+def test_metrics_that_share_a_stage_share_its_draw(project, frame):
+    """At a small epsilon, where two draws would hardly be equal: each sum is drawn once, as the plan counts it."""
+    project.config["budget"]["epsilon"] = 1
+    project.release["keys"]["values"] = {"shop": [f"s{number}" for number in range(400)]}
+    clips = {"column": [0, 10], "wider": [0, 11]}
+    project.release["metrics"] = [{"name": name, "count": "events"} for name in ("visits", "again")]
+    project.release["metrics"] += [{"name": name, "sum": "price", "clip": clip} for name, clip in clips.items()]
+    project.release["metrics"] += [{"name": f"{name}_{kind}", kind: "price", "clip": [0, 10]} for name in "ab" for kind in SPREAD]
+    assert project.run().status == 0
+    values = {name: column.to_numpy() for name, column in project.table().to_pandas().items()}
+    for one, other in (("visits", "again"), *((f"a_{kind}", f"b_{kind}") for kind in SPREAD)):
+        assert len(np.unique(values[one])) > 50
+        for end in ("", "_low", "_high"):
+            assert values[f"{one}{end}"].tolist() == values[f"{other}{end}"].tolist()
+    assert values["a_stddev"] == pytest.approx(np.sqrt(values["a_variance"]), rel=1e-12)
+    assert (values["column"] != values["wider"]).all()
 
 
 def test_more_noise_at_a_small_epsilon(project, frame):

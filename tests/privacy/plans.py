@@ -9,6 +9,8 @@ ALL_METRICS: list[dict[str, Any]] = [
     {"name": "units", "count": "units"},
     {"name": "total", "sum": "v", "clip": [0, 10]},
     {"name": "mean", "mean": "v", "clip": [0, 10]},
+    {"name": "spread", "variance": "v", "clip": [-1, 1]},
+    {"name": "root", "stddev": "v", "clip": [-1, 1]},
 ]
 
 

@@ -18,10 +18,10 @@ from tests.privacy.exact import closed_form_delta
 from tests.privacy.plans import ALL_METRICS, budget, release
 
 
-def _counts(*shares: float) -> list[dict[str, Any]]:
-    """Counts of units with these shares; None leaves it out."""
+def _sums(*shares: float | None) -> list[dict[str, Any]]:
+    """Sums with these shares, None leaves it out; of columns of their own, so that none shares a stage with another."""
     return [
-        {"name": f"c{number}", "count": "units"} | ({} if share is None else {"share": share})
+        {"name": f"c{number}", "sum": f"v{number}", "clip": [0, 1]} | ({} if share is None else {"share": share})
         for number, share in enumerate(shares)
     ]
 
@@ -32,17 +32,24 @@ def _shares(*releases: Release) -> dict[str, float]:
     return {f"{planned.name}.{stage.name}": stage.share for planned in plan.releases for stage in planned.stages}
 
 
+SHARING: list[dict[str, Any]] = [
+    {"name": "a", "mean": "v", "clip": [0, 10]},
+    {"name": "b", "variance": "v", "clip": [0, 10], "share": 2},
+    {"name": "c", "stddev": "v", "clip": [0, 10], "share": 0.5},
+]
+
 PLANS = {
-    "one public count": [release(public=True, metrics=_counts(1))],
+    "one public sum": [release(public=True, metrics=_sums(1))],
     "all metrics, selected": [release()],
     "two releases": [release("a", share=2), release("b", public=True, share=0.5, keys_per_unit=3)],
-    "uneven": [release("a", select={"share": 0.1, "cap": 5}, metrics=_counts(1, 10, 100)), release("b", share=7)],
+    "uneven": [release("a", select={"share": 0.1, "cap": 5}, metrics=_sums(1, 10, 100)), release("b", share=7)],
+    "shared": [release("a", metrics=SHARING), release("b", public=True, metrics=[*_sums(3), *SHARING], share=2)],
 }
 
 
 def test_four_equal_stages_have_the_known_multiplier() -> None:
     """At epsilon 1, half of delta 1e-6 for the noise: 8.73, the number in design.md."""
-    plan = make_plan(budget(1.0, 5e-7 + COLLISION), [release(public=True, metrics=_counts(1, 1, 1, 1))])
+    plan = make_plan(budget(1.0, 5e-7 + COLLISION), [release(public=True, metrics=_sums(1, 1, 1, 1))])
     assert len(plan.stages) == 4
     assert plan.delta_selection == 0
     for stage in plan.stages:
@@ -94,18 +101,18 @@ def test_the_other_accountant_tells_1_percent() -> None:
 
 def test_an_omitted_share_is_1() -> None:
     """Of releases, selections and metrics."""
-    written = release("a", share=1, select={"share": 1}, metrics=_counts(1, 2))
-    omitted = release("a", metrics=_counts(None, 2))
+    written = release("a", share=1, select={"share": 1}, metrics=_sums(1, 2))
+    omitted = release("a", metrics=_sums(None, 2))
     assert _shares(written, release("b")) == _shares(omitted, release("b", share=1))
 
 
 def test_shares_are_relative_weights() -> None:
     """Only ratios matter, within a release and between releases; together they are 1."""
-    once = _shares(release("a", share=1, metrics=_counts(1, 3)), release("b", share=3, public=True, metrics=_counts(2)))
+    once = _shares(release("a", share=1, metrics=_sums(1, 3)), release("b", share=3, public=True, metrics=_sums(2)))
     assert once == pytest.approx({"a.select": 0.05, "a.c0": 0.05, "a.c1": 0.15, "b.c0": 0.75})
     many = _shares(
-        release("a", share=10, select={"share": 7}, metrics=_counts(7, 21)),
-        release("b", share=30, public=True, metrics=_counts(0.1)),
+        release("a", share=10, select={"share": 7}, metrics=_sums(7, 21)),
+        release("b", share=30, public=True, metrics=_sums(0.1)),
     )
     assert many == pytest.approx(once)
     assert sum(many.values()) == pytest.approx(1, abs=1e-14)
@@ -113,9 +120,64 @@ def test_shares_are_relative_weights() -> None:
 
 def test_a_mean_divides_its_share_between_its_parts() -> None:
     """Its sum and its count together have the share of the metric."""
-    shares = _shares(release(public=True, metrics=[*_counts(1), {"name": "m", "mean": "v", "clip": [0, 1], "share": 3}]))
+    shares = _shares(release(public=True, metrics=[*_sums(1), {"name": "m", "mean": "v", "clip": [0, 1], "share": 3}]))
     assert shares["first.m.sum"] + shares["first.m.count"] == pytest.approx(0.75)
     assert min(shares["first.m.sum"], shares["first.m.count"]) > 0.1
+
+
+def _apart(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same metrics, each of a column of its own."""
+    return [{key: metric["name"] if value == "v" else value for key, value in metric.items()} for metric in metrics]
+
+
+def test_metrics_of_one_column_and_clip_share_their_stages() -> None:
+    """One stage a vector: it is named after all that need it, has the sum of their shares, and each of them has it."""
+    planned = make_plan(budget(), [release(public=True, metrics=SHARING)]).releases[0]
+    total, count, squares = planned.vectors
+    assert (total.name, count.name, squares.name) == ("a.sum+b.sum+c.sum", "a.count+b.count+c.count", "b.squares+c.squares")
+    assert total.share == pytest.approx((2 / 3 + 2 * 0.4 + 0.5 * 0.4) / 3.5, rel=1e-14)
+    assert count.share == pytest.approx((1 / 3 + 2 * 0.2 + 0.5 * 0.2) / 3.5, rel=1e-14)
+    assert squares.share == pytest.approx((2 * 0.4 + 0.5 * 0.4) / 3.5, rel=1e-14)
+    assert [part.stages for part in planned.metrics] == [(total, count), (squares, total, count), (squares, total, count)]
+
+
+def test_what_is_shared_has_less_noise_than_each_would_have_alone() -> None:
+    """As accurate as the draws of columns apart would be together: 1/scale^2 adds up, for the same mu. No stage is worse."""
+    shared, apart = (make_plan(budget(), [release(metrics=metrics)]) for metrics in (SHARING, _apart(SHARING)))
+    assert shared.mu == pytest.approx(apart.mu, rel=1e-9)
+    assert (len(shared.stages), len(apart.stages)) == (1 + 3, 1 + 2 + 3 + 3)
+    scales = {stage.name: stage.scale for stage in apart.stages}
+    for stage in shared.stages:
+        alone = [scales.pop(name) for name in stage.name.split("+")]
+        assert 1 / stage.scale**2 == pytest.approx(sum(1 / scale**2 for scale in alone), rel=1e-8)
+        assert stage.scale < 0.9 * min(alone) or stage.name == "select"
+    assert not scales
+
+
+def test_one_metric_twice_is_one_stage() -> None:
+    """Under both names; its share is that of both."""
+    metrics = [{"name": "a", "count": "events"}, {"name": "b", "count": "events", "share": 3}, {"name": "c", "count": "units"}]
+    assert _shares(release(public=True, metrics=metrics)) == pytest.approx({"first.a+b": 0.8, "first.c": 0.2})
+
+
+@pytest.mark.parametrize("other", [{"clip": [0, 10.5]}, {"clip": [-1e-9, 10]}, {"mean": "w"}])
+def test_another_clip_or_column_shares_nothing_but_the_count_of_the_same_values(other: dict[str, Any]) -> None:
+    """Values less another middle, or of another column, are other sums."""
+    first = {"name": "a", "mean": "v", "clip": [0, 10]}
+    found = _shares(release(public=True, metrics=[first, first | {"name": "b"} | other]))
+    counts = ["first.a.count", "first.b.count"] if "mean" in other else ["first.a.count+b.count"]
+    assert sorted(found) == sorted(["first.a.sum", "first.b.sum", *counts])
+
+
+def test_nothing_is_shared_between_releases_or_kinds_of_vectors() -> None:
+    """Each release has its bounds and its keys; a sum is not a mean's sum, and events are not values."""
+    metrics = [
+        {"name": "n", "count": "events"},
+        {"name": "s", "sum": "v", "clip": [-5, 5]},
+        {"name": "m", "mean": "v", "clip": [-5, 5]},
+    ]
+    plan = make_plan(budget(), [release("a", public=True, metrics=metrics), release("b", public=True, metrics=metrics)])
+    assert [stage.name for stage in plan.stages] == ["n", "s", "m.sum", "m.count"] * 2
 
 
 def test_selections_get_a_hundredth_of_delta_by_share() -> None:
@@ -138,16 +200,19 @@ def test_selections_get_a_hundredth_of_delta_by_share() -> None:
 def test_every_stage_that_a_release_declares_is_planned() -> None:
     """The stages are those of the metrics' parts, in order, after the selection: none is left out of the composition."""
     plan = make_plan(budget(), [release("a"), release("b", public=True)])
-    names = ["events", "units", "total", "mean.sum", "mean.count"]
+    spread = ["spread.squares+root.squares", "spread.sum+root.sum"]
+    names = ["events", "units", "total", "mean.sum", "mean.count+spread.count+root.count", *spread]
     assert [stage.name for stage in plan.releases[0].stages] == ["select", *names]
     assert [stage.name for stage in plan.releases[1].stages] == names
-    assert len(plan.stages) == 11
+    assert len(plan.stages) == 15
     assert plan.stages == (*plan.releases[0].stages, *plan.releases[1].stages)
     for planned in plan.releases:
         for part in planned.metrics:
             vectors = [piece.vector for piece in part.metric.parts(planned.release.bounds)]
             assert [stage.vector for stage in part.stages] == vectors
             assert [(stage.norm, stage.grid) for stage in part.stages] == [(vector.norm, vector.grid) for vector in vectors]
+            assert set(part.stages) <= set(planned.vectors)
+        assert set(planned.vectors) == {stage for part in planned.metrics for stage in part.stages}
         assert len(set(planned.tallies)) == len(planned.tallies)
         assert set(planned.tallies) == {tally for stage in planned.vectors for tally in stage.vector.tallies}
 
@@ -204,7 +269,7 @@ def test_extreme_budgets_are_planned_without_a_failure(epsilon: float, delta: fl
 
 
 def test_more_stages_than_the_proof_counts_are_refused():
-    metrics = [{"name": f"m{number}", "count": "events"} for number in range(255)]
+    metrics = [{"name": f"m{number}", "sum": f"v{number}", "clip": [0, 1]} for number in range(255)]
     release = {"name": "r", "keys": {"columns": ["k"]}, "bounds": {"keys_per_unit": 1, "rows_per_key": 1}, "metrics": metrics}
     with pytest.raises(PlanError, match="256 stages"):
         make_plan(Budget(epsilon=1.0, delta=1e-6), [Release.model_validate(release)])

@@ -14,7 +14,7 @@ from privacy.metrics.base import Bounds
 from privacy.plan import Plan, PlanError, SelectionStage, VectorStage, make_plan
 from privacy.release import Release
 from privacy.selection import NORM, row_weights
-from privacy.tallies import Amounts, Values
+from privacy.tallies import Amounts, Squares, Values
 from privacy.vectors import UnitRows
 from tests.privacy.exact import DIGITS, chance_that_any_passes
 from tests.privacy.plans import budget, release
@@ -25,6 +25,7 @@ METRICS = [
     {"name": "events", "count": "events"},
     {"name": "total", "sum": "v", "clip": [-3, 10]},
     {"name": "mean", "mean": "v", "clip": [0.1, 9.7]},
+    {"name": "spread", "variance": "v", "clip": [0.1, 9.7]},
 ]
 
 
@@ -136,7 +137,7 @@ def _row_amounts(stage: VectorStage, values: Sequence[float]) -> list[int]:
     usable = np.isfinite(given)
     tallies = {}
     for tally in stage.vector.tallies:
-        if isinstance(tally, Amounts):
+        if isinstance(tally, Amounts | Squares):
             tallies[tally] = tally.steps(given, usable)
         else:
             tallies[tally] = usable.astype(np.int64) if isinstance(tally, Values) else np.ones(len(given), np.int64)
@@ -144,7 +145,7 @@ def _row_amounts(stage: VectorStage, values: Sequence[float]) -> list[int]:
     bounded = stage.vector.bounded(rows).tolist()
     # A row is within the bounds by itself, so it counts in full: as it is, or in the steps of its grid.
     first = tallies[stage.vector.tallies[0]].tolist()
-    each = 1 if isinstance(stage.vector.tallies[0], Amounts) else 1 << -stage.grid.exponent
+    each = 1 if isinstance(stage.vector.tallies[0], Amounts | Squares) else 1 << -stage.grid.exponent
     assert bounded == [value * each for value in first]
     return bounded
 
@@ -158,6 +159,7 @@ def _random_plan(rng: np.random.Generator, rows: int) -> tuple[Plan, list[float]
         metrics += [
             {"name": f"sum{number}", "sum": "v", "clip": [low, high]},
             {"name": f"mean{number}", "mean": "v", "clip": [low, high]},
+            {"name": f"spread{number}", "variance": "v", "clip": [low, high]},
         ]
         values += [low, high, low / 2 + high / 2, *rng.uniform(2 * low - high, 2 * high - low, 5)]
     return make_plan(budget(), [unbounded(metrics=metrics)], rows), values
@@ -175,7 +177,8 @@ def test_n6_n7_n8_norms_cover_what_any_k_rows_add(rows: int) -> None:
         (planned,) = plan.releases
         assert planned.selection is not None
         assert planned.selection.norm >= rows * int(planned.selection.weights[1])
-        assert len(planned.vectors) == 1 + 3 + 6
+        # Events; three sums; three means' sums, shared with the variances; their squares; one count for all six.
+        assert len(planned.vectors) == 1 + 3 + 3 + 3 + 1
         for stage in planned.vectors:
             most = max(map(abs, _row_amounts(stage, values)))
             assert most > 0
@@ -183,11 +186,15 @@ def test_n6_n7_n8_norms_cover_what_any_k_rows_add(rows: int) -> None:
 
 
 def test_n8_norms_in_the_units_of_the_values() -> None:
-    """7 rows: 7 events; 70 of a sum with clip [-3, 10]; of a mean 7 events and 7 times half the clip's width. To the grid."""
+    """7 rows: 7 events; 70 of a sum with clip [-3, 10]; 7 times half the clip's width of a mean, half its square for a variance.
+
+    All to the grid.
+    """
     plan = make_plan(budget(), [unbounded()], 7)
     bounds = {stage.name: Fraction(stage.norm) * Fraction(2) ** stage.grid.exponent for stage in plan.stages}
     half = Fraction(9.7) / 2 - Fraction(0.1) / 2
-    for name, exact in (("select", 1), ("events", 7), ("total", 70), ("mean.sum", 7 * half), ("mean.count", 7)):
+    norms = {"select": 1, "events": 7, "total": 70, "mean.sum+spread.sum": 7 * half, "mean.count+spread.count": 7}
+    for name, exact in (norms | {"spread.squares": 7 * half**2 / 2}).items():
         assert abs(bounds.pop(name) - exact) <= exact * Fraction(1, 2**25)
     assert not bounds
 
@@ -200,7 +207,7 @@ def test_k_rows_are_planned_like_a_unit_with_one_key_of_k_rows(rows: int) -> Non
     same = make_plan(budget(), [release(**bounded), release("second", public=True, **bounded)])
     assert (plan.rows, same.rows) == (rows, None)
     assert (plan.mu, plan.delta_selection) == (same.mu, same.delta_selection)
-    assert len(plan.stages) == 1 + 2 * 4
+    assert len(plan.stages) == 1 + 2 * 5
     for mine, other in zip(plan.stages, same.stages, strict=True):
         if isinstance(mine, SelectionStage):
             assert isinstance(other, SelectionStage)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.tallies import MOST_EVENTS, Amounts, Events, Values
-from privacy.vectors import CentredVector, CountVector, SumVector, UnitRows, UnitVector, Vector
+from privacy.tallies import MOST_EVENTS, Amounts, Events, Squares, Values
+from privacy.vectors import CentredVector, CountVector, SquaresVector, SumVector, UnitRows, UnitVector, Vector
 from tests.privacy.cases import CASES
 
 _BOUNDS = st.tuples(
@@ -37,6 +37,7 @@ def _vectors(bounds: tuple[int, int], clip: tuple[float, float]) -> list[Vector]
         UnitVector(keys),
         SumVector("v", low, high, keys, rows),
         CentredVector("v", low, high, counts),
+        SquaresVector("v", low, high, counts),
     ]
 
 
@@ -46,7 +47,7 @@ def _rows(vector: Vector, units: Sequence[tuple[Sequence[int], Sequence[Fraction
     shares = [share for unit in units for share in unit[1]]
     tallies = {}
     for tally in vector.tallies:
-        if isinstance(tally, Amounts):
+        if isinstance(tally, Amounts | Squares):
             tallies[tally] = np.array([int(s * int(n) * tally.largest) for s, n in zip(shares, events, strict=True)], np.int64)
         else:
             tallies[tally] = events
@@ -120,7 +121,7 @@ def test_a_unit_within_its_bounds_is_left_as_it_is(
 
 
 def test_n8_norms_fit_the_arithmetic_that_holds_them() -> None:
-    """Norms of vectors that `limit_norms` limits are in 1..2^30, its precondition, for all bounds and clips of a config.
+    """Norms are in 1..2^30, which `limit_norms` and sums by key rely on, for all bounds and clips of a config.
 
     10,000 random ones and the ends; from 2^29 steps on, less what rounding the clip's end to whole steps takes.
     """
@@ -129,7 +130,7 @@ def test_n8_norms_fit_the_arithmetic_that_holds_them() -> None:
     drawn = [(*np.exp(rng.uniform(0, [math.log(65_536), math.log(10**6)])).astype(int), rng.uniform(1, 2)) for _ in range(10_000)]
     wrong = []
     for keys, rows, high in [*ends, *drawn]:
-        for vector in _vectors((int(keys), int(rows)), (0.0, float(high)))[:4]:
+        for vector in _vectors((int(keys), int(rows)), (0.0, float(high))):
             if not 2**28 <= vector.norm <= 2**30 or (rows * math.sqrt(keys) < 2**10 and vector.norm < 2**29 - 2**10):
                 wrong.append((vector.norm / 2**30, vector))
     assert not wrong, f"{len(wrong)}; the largest and the smallest in parts of 2^30: {max(wrong, key=str)}, {min(wrong, key=str)}"
@@ -147,6 +148,35 @@ def test_n8_vectors_that_are_just_too_long_are_shortened(high: float) -> None:
         rows = _rows(vector, [([first, second], [Fraction(1), Fraction(1)])])
         assert _square(rows.tallies[tally]) > vector.norm**2
         assert _square(vector.bounded(rows)) <= vector.norm**2
+
+
+@CASES
+@given(
+    st.lists(st.lists(st.floats(-1.5, 1.5), min_size=1, max_size=9), min_size=1, max_size=9),
+    st.sampled_from([(-1.0, 1.0), (0.0, 10.0), (0.1, 9.7), (-1e30, 1e30), (0.0, 1e-30)]),
+    st.tuples(st.integers(1, 3), st.integers(1, 5)),
+)
+def test_squares_of_real_events(keys: list[list[float]], clip: tuple[float, float], bounds: tuple[int, int]) -> None:
+    """Of values around the clip: within the bounds their exact sum to the step, beyond them in proportion to the count."""
+    low, high = clip
+    counts = CountVector(Values("v"), *bounds)
+    vector = SquaresVector("v", low, high, counts)
+    (tally, events) = vector.tallies
+    assert isinstance(tally, Squares)
+    values = [np.array(key) * (high / 2 - low / 2) + (low / 2 + high / 2) for key in keys]
+    sums = [int(tally.steps(value, np.ones(len(value), np.bool_)).sum()) for value in values]
+    sizes = np.array([len(key) for key in keys])
+    rows = UnitRows(np.zeros(1, np.int64), {tally: np.array(sums), events: sizes}, len(keys))
+    kept = counts.bounded(rows).tolist()
+    one = 1 << -counts.grid.exponent
+    for found, exact, size, counted in zip(vector.bounded(rows).tolist(), sums, sizes.tolist(), kept, strict=True):
+        if counted == size * one:
+            assert found == exact
+        else:
+            wanted = Fraction(exact, size) * Fraction(counted, one)
+            assert abs(wanted) - size - 1 <= abs(found) <= abs(wanted)
+            assert found * exact >= 0
+    assert _square(vector.bounded(rows)) <= vector.norm**2
 
 
 def test_nobody_and_nothing() -> None:

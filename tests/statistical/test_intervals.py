@@ -6,6 +6,7 @@ False failure: 1e-9 a decision. Power: 1e5 draws have a deviation of 0.07% aroun
 that is 5% off its declared scale covers 93.8% or 96.1%, 9 deviations beyond that: let through with a probability below 1e-15.
 """
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -28,6 +29,10 @@ def _planned(metric: dict[str, Any]) -> MetricPlan:
     """At epsilon 0.01 the noise of a count is above 1,500: rounding outwards to integers adds less than 1e-4 to the coverage."""
     plan = make_plan(budget(0.01, 1e-6), [release(public=True, metrics=[{"name": "m", **metric}])])
     return plan.releases[0].metrics[0]
+
+
+def _in_units(steps: int, stage: VectorStage) -> Fraction:
+    return steps * Fraction(stage.grid.step)
 
 
 def _draw(stages: Sequence[VectorStage], exact: Sequence[int]) -> list[np.ndarray]:
@@ -100,3 +105,62 @@ def test_intervals_of_means_of_few_events_cover_at_least_as_often(deviations: fl
     assert at_least(_covered(planned, noisy, truth, integers=False), DRAWS, COVERAGE)
     if deviations >= 1.5:
         assert not at_least(_covered(planned, noisy, truth, integers=False, factor=0.5), DRAWS, COVERAGE)
+
+
+HALF_WIDTH = 5
+SPREADS = {
+    "none, all values in the middle": (Fraction(0), Fraction(0)),
+    "none, all values off the middle": (Fraction(9, 10), Fraction(81, 100)),
+    "middle": (Fraction(0), Fraction(1, 3)),
+    "middle, mean off the middle": (Fraction(-6, 10), Fraction(1, 2)),
+    "nearly none, mean near an end": (Fraction(19, 20), Fraction(19, 20) ** 2 + Fraction(1, 100)),
+    "largest": (Fraction(0), Fraction(1)),
+}
+"""The mean's distance from the middle, and the mean square of the values' distances, in parts of half the clip's width."""
+
+
+def _spread(planned: MetricPlan, deviations: float, mean: Fraction, square: Fraction) -> tuple[list[int], float]:
+    """The exact sums in steps, of one event or so many deviations of the count's noise, and the variance that they have."""
+    squares, amounts, counts = planned.stages
+    assert (squares.name, amounts.name, counts.name) == ("m.squares", "m.sum", "m.count")
+    counted = max(int(deviations * counts.scale), 1 << -counts.grid.exponent)
+    events = _in_units(counted, counts)
+    squared = round((square - Fraction(1, 2)) * HALF_WIDTH**2 * events / Fraction(squares.grid.step))
+    summed = round(mean * HALF_WIDTH * events / Fraction(amounts.grid.step))
+    truth = _in_units(squared, squares) / events + Fraction(HALF_WIDTH**2, 2) - (_in_units(summed, amounts) / events) ** 2
+    assert abs(truth - (square - mean**2) * HALF_WIDTH**2) < 1e-3
+    return [squared, summed, counted], float(min(max(truth, Fraction(0)), Fraction(HALF_WIDTH**2)))
+
+
+def _variance_and_stddev() -> tuple[MetricPlan, MetricPlan]:
+    """Plans of both, with the same stages: one draw is for both."""
+    variance, stddev = (_planned({kind: "v", "clip": [2, 2 + 2 * HALF_WIDTH]}) for kind in ("variance", "stddev"))
+    assert variance.stages == stddev.stages
+    return variance, stddev
+
+
+@pytest.mark.parametrize("deviations", [30.0, 1000.0])
+@pytest.mark.parametrize("truth", SPREADS)
+def test_intervals_of_spreads_cover_the_truth_at_least_as_often(deviations: float, truth: str) -> None:
+    """Each of the two means is covered in 97.5% of draws, so both are in 95% or more.
+
+    The check must reject noise that is declared half as large: intervals of half the width are left by one mean alone in a
+    quarter of draws, at an end of what is possible in an eighth.
+    """
+    variance, stddev = _variance_and_stddev()
+    exact, spread = _spread(variance, deviations, *SPREADS[truth])
+    noisy = _draw(variance.stages, exact)
+    for planned, value in ((variance, spread), (stddev, math.sqrt(spread))):
+        assert at_least(_covered(planned, noisy, value, integers=False), DRAWS, COVERAGE)
+        assert not at_least(_covered(planned, noisy, value, integers=False, factor=0.5), DRAWS, COVERAGE)
+
+
+@pytest.mark.parametrize("truth", ["none, all values off the middle", "middle, mean off the middle", "largest"])
+@pytest.mark.parametrize("deviations", [0.0, 1.5, 2.5, 4.0])
+def test_intervals_of_spreads_of_few_events_cover_at_least_as_often(deviations: float, truth: str) -> None:
+    """Where the count drowns in its noise, intervals are all that the clip allows, never too narrow."""
+    variance, stddev = _variance_and_stddev()
+    exact, spread = _spread(variance, deviations, *SPREADS[truth])
+    noisy = _draw(variance.stages, exact)
+    for planned, value in ((variance, spread), (stddev, math.sqrt(spread))):
+        assert at_least(_covered(planned, noisy, value, integers=False), DRAWS, COVERAGE)

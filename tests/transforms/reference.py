@@ -6,7 +6,7 @@ It knows the config's tree as written, and nothing of transforms/ or of the arit
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -68,37 +68,41 @@ def clipped(value: Any, clip: tuple[float, float]) -> float:
 
 @dataclass(frozen=True)
 class Stage:
-    """What one unit adds to its keys: `of` takes the unit's rows of each key."""
+    """What one unit adds to its keys: `of` takes the unit's rows of each key. Equal `what` is one stage of a release."""
 
     name: str
     norm: int
     of: Callable[[Mapping[Key, list[Row]]], dict[Key, int]]
+    what: tuple[Any, ...]
 
 
-def count_stage(name: str, k: int, r: int, counts: Callable[[Row], bool] = lambda row: True) -> Stage:
-    """Events of each key, or those for which `counts` holds."""
+def count_stage(name: str, k: int, r: int, column: str | None = None) -> Stage:
+    """Events of each key, or those with a usable value in a column."""
     exponent = grid_exponent(r * r * k)
     norm = root_up(r * r * k << -2 * exponent)
 
     def of(rows: Mapping[Key, list[Row]]) -> dict[Key, int]:
         return scaled({key: sum(map(counts, found)) << -exponent for key, found in rows.items()}, norm)
 
-    return Stage(name, norm, of)
+    def counts(row: Row) -> bool:
+        return column is None or usable(row[column])
+
+    return Stage(name, norm, of, ("count", column))
 
 
-def even_stage(name: str, each: int, norm: int) -> Stage:
+def even_stage(name: str, each: int, norm: int, what: str) -> Stage:
     """The same for each key of a unit: `each`, or what the norm allows."""
 
     def of(rows: Mapping[Key, list[Row]]) -> dict[Key, int]:
         return dict.fromkeys(rows, min(each, math.isqrt(norm * norm // len(rows))))
 
-    return Stage(name, norm, of)
+    return Stage(name, norm, of, (what,))
 
 
 def units_stage(name: str, k: int) -> Stage:
     """1 for each key of a unit."""
     exponent = grid_exponent(k)
-    return even_stage(name, 1 << -exponent, root_up(k << -2 * exponent))
+    return even_stage(name, 1 << -exponent, root_up(k << -2 * exponent), "units")
 
 
 def sum_stage(name: str, column: str, clip: tuple[float, float], k: int, r: int) -> Stage:
@@ -116,22 +120,21 @@ def sum_stage(name: str, column: str, clip: tuple[float, float], k: int, r: int)
             norm,
         )
 
-    return Stage(name, norm, of)
+    return Stage(name, norm, of, ("amounts", column, clip))
 
 
-def mean_stages(name: str, column: str, clip: tuple[float, float], k: int, r: int) -> list[Stage]:
-    """Sums of clipped values less the middle, with the share of each that the counts let in; and the counts."""
-    counts = count_stage(f"{name}.count", k, r, lambda row: usable(row[column]))
+def let_in_stage(
+    name: str, column: str, clip: tuple[float, float], k: int, r: int, largest: int, amount: Callable[[float], int]
+) -> Stage:
+    """Sums of an amount of each clipped value, at most `largest` steps, with the share of each that the counts let in."""
+    counts = count_stage("", k, r, column)
     one = 1 << -grid_exponent(r * r * k)
-    middle = clip[0] / 2 + clip[1] / 2
-    exponent = grid_exponent(r * r * k, clip[1] / 2 - clip[0] / 2)
-    largest = max(abs(steps(end - middle, exponent)) for end in clip)
 
     def of(rows: Mapping[Key, list[Row]]) -> dict[Key, int]:
         let_in = counts.of(rows)
         result = {}
         for key, found in rows.items():
-            amounts = [steps(clipped(row[column], clip) - middle, exponent) for row in found if usable(row[column])]
+            amounts = [amount(clipped(row[column], clip)) for row in found if usable(row[column])]
             total = sum(amounts)
             if let_in[key] != len(amounts) * one:
                 mean = abs(total) // len(amounts)
@@ -140,14 +143,36 @@ def mean_stages(name: str, column: str, clip: tuple[float, float], k: int, r: in
         return result
 
     norm = -(-largest * counts.norm // one)
-    return [Stage(f"{name}.sum", norm, of), counts]
+    return Stage(name, norm, of, (name.rpartition(".")[2], column, clip))
+
+
+def mean_stages(name: str, column: str, clip: tuple[float, float], k: int, r: int) -> list[Stage]:
+    """Sums of clipped values less the middle; and the counts."""
+    middle = clip[0] / 2 + clip[1] / 2
+    exponent = grid_exponent(r * r * k, clip[1] / 2 - clip[0] / 2)
+    largest = max(abs(steps(end - middle, exponent)) for end in clip)
+    sums = let_in_stage(f"{name}.sum", column, clip, k, r, largest, lambda value: steps(value - middle, exponent))
+    return [sums, count_stage(f"{name}.count", k, r, column)]
+
+
+def spread_stages(name: str, column: str, clip: tuple[float, float], k: int, r: int) -> list[Stage]:
+    """Sums of squared distances from the middle, exact until they are rounded, less half of the largest; then those of a mean."""
+    middle, half = Fraction(clip[0] / 2 + clip[1] / 2), (Fraction(clip[1]) - Fraction(clip[0])) ** 2 / 8
+    exponent = grid_exponent(r * r * k, float(half))
+
+    def amount(value: float) -> int:
+        # The middle is a float, so that a value may be a little further from it than half of the width.
+        return round(min((Fraction(value) - middle) ** 2 - half, half) / Fraction(2) ** exponent)
+
+    largest = amount(clip[1])
+    return [let_in_stage(f"{name}.squares", column, clip, k, r, largest, amount), *mean_stages(name, column, clip, k, r)]
 
 
 def stages_of(release: Mapping[str, Any]) -> list[Stage]:
     """The stages of a release as the config writes it, in the order of the plan."""
     k, r = release["bounds"]["keys_per_unit"], release["bounds"]["rows_per_key"]
     public = "values" in release["keys"] or "from" in release["keys"]
-    stages = [] if public else [even_stage("select", 2**29, 2**29)]
+    stages = [] if public else [even_stage("select", 2**29, 2**29, "select")]
     for metric in release["metrics"]:
         name = metric["name"]
         if metric.get("count") == "units":
@@ -156,9 +181,20 @@ def stages_of(release: Mapping[str, Any]) -> list[Stage]:
             stages.append(count_stage(name, k, r))
         elif "sum" in metric:
             stages.append(sum_stage(name, metric["sum"], tuple(metric["clip"]), k, r))
-        else:
+        elif "mean" in metric:
             stages += mean_stages(name, metric["mean"], tuple(metric["clip"]), k, r)
-    return stages
+        else:
+            stages += spread_stages(name, metric.get("variance") or metric["stddev"], tuple(metric["clip"]), k, r)
+    return joined(stages)
+
+
+def joined(stages: Iterable[Stage]) -> list[Stage]:
+    """Each stage once, where the first of its like is, with the names of all."""
+    found: dict[tuple[Any, ...], Stage] = {}
+    for stage in stages:
+        first = found.get(stage.what)
+        found[stage.what] = replace(first, name=f"{first.name}+{stage.name}") if first else stage
+    return list(found.values())
 
 
 def rows_by_unit(

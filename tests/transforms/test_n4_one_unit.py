@@ -12,7 +12,10 @@ from transforms.release_keys import release_keys
 
 ALL_METRICS = """[
     {name: purchases, count: events}, {name: people, count: units},
-    {name: total, sum: value, clip: [-20, 10]}, {name: average, mean: value, clip: [-3, 11]}]"""
+    {name: total, sum: value, clip: [-20, 10]}, {name: average, mean: value, clip: [-3, 11]},
+    {name: spread, variance: value, clip: [-3, 11]}, {name: root, stddev: value, clip: [-20, 10]}]"""
+COUNT = "average.count+spread.count+root.count"
+"""The stage of all counts of values."""
 RELEASE = (
     "{name: NAME, keys: {columns: [key]}, bounds: {keys_per_unit: 4, rows_per_key: 3}, select: {cap: CAP}, metrics: METRICS}"
 )
@@ -97,7 +100,7 @@ def test_n6_a_unit_with_nan_infinities_and_huge_values_stays_within_the_bound(tm
     bad = np.array([np.nan, np.inf, -np.inf, 1e308, -1e308, np.finfo(float).max, 5e-324, -0.0, 1e300])
     rows = {"key": np.arange(900) % 40, "value": np.tile(bad, 100)}
     used = check_unit(*with_outlier(tmp_path, rows, release("one", 1024), release("two", 8)))
-    assert min(used["one", stage] for stage in ("select", "purchases", "people", "total", "average.count")) > 0.99
+    assert min(used["one", stage] for stage in ("select", "purchases", "people", "total", COUNT)) > 0.99
 
 
 def test_n6_no_nan_and_no_infinity_comes_out(tmp_path):
@@ -115,7 +118,11 @@ def test_n6_no_nan_and_no_infinity_comes_out(tmp_path):
         assert set(range(20_000, 20_100)) <= set(released["key"])
         assert np.isfinite(released.to_numpy(np.float64)).all()
         assert released["average"].between(-3, 11).all()
-        assert (released["average_low"] <= released["average_high"]).all()
+        assert released["spread"].between(0, 7**2).all()
+        assert released["root"].between(0, 15).all()
+        for name in ("average", "spread", "root"):
+            assert (released[f"{name}_low"] <= released[name]).all()
+            assert (released[name] <= released[f"{name}_high"]).all()
 
 
 def test_n6_a_key_with_unusable_values_only_adds_nothing_but_its_events(tmp_path):
@@ -123,7 +130,8 @@ def test_n6_a_key_with_unusable_values_only_adds_nothing_but_its_events(tmp_path
     setup, events, _ = with_outlier(tmp_path, rows, release("one", 1024))
     stages = [stage.name for stage in setup.plan.releases[0].stages]
     added = dict(zip(stages, sums_of(setup, events)["one"][(77_777,)], strict=True))
-    assert {name for name, value in added.items() if value == 0} == {"total", "average.sum", "average.count"}
+    nothing = {"total", "average.sum+spread.sum", "spread.squares", "root.squares", "root.sum", COUNT}
+    assert {name for name, value in added.items() if value == 0} == nothing
 
 
 @pytest.mark.parametrize("keys", [1, 7])
@@ -131,7 +139,9 @@ def test_n7_a_unit_with_a_million_rows_at_a_billion_stays_within_the_bound(tmp_p
     rows = {"key": np.arange(10**6) % keys, "value": np.full(10**6, 1e9)}
     used = check_unit(*with_outlier(tmp_path, rows, release("one", 1024)))
     # The whole norm is used: 10 a row, 3 rows a key, 4 keys; the values are clipped before they are summed.
-    assert min(used["one", stage] for stage in ("purchases", "total", "average.count")) > 0.99
+    assert min(used["one", stage] for stage in ("purchases", "total", COUNT)) > 0.99
+    # All values are at the clip's end, where the squares are the largest.
+    assert min(used["one", stage] for stage in ("average.sum+spread.sum", "spread.squares", "root.squares", "root.sum")) > 0.99
 
 
 def test_n7_the_clip_comes_before_the_sum(tmp_path):

@@ -17,7 +17,8 @@ from transforms.sum_by_key import sum_by_key
 
 RELEASE = """{name: one, keys: {columns: [key]}, bounds: {keys_per_unit: 4, rows_per_key: 3}, metrics: [
     {name: purchases, count: events}, {name: people, count: units},
-    {name: total, sum: value, clip: CLIP}, {name: average, mean: value, clip: CLIP}]}"""
+    {name: total, sum: value, clip: CLIP}, {name: average, mean: value, clip: CLIP},
+    {name: spread, variance: value, clip: CLIP}, {name: root, stddev: value, clip: [-5, 3]}]}"""
 CLIPS = ([-1e30, 1e30], [0, 1e30], [-1e-29, 1e-29], [-3, 11], [2, 5], [-5e9, -2e9])
 TREE = world.tree_of(RELEASE.replace("CLIP", "[-3, 11]"))
 
@@ -92,9 +93,10 @@ def test_n5_bounding_sums_as_large_as_the_most_events_allow(tmp_path):
     tight = RELEASE.replace("CLIP", "[-3, 11]").replace("keys_per_unit: 4, rows_per_key: 3", "keys_per_unit: 1, rows_per_key: 1")
     plan = harness.set_up(world.simple(tmp_path, events_of(ENDS["int64"]), tight)).plan.releases[0]
     tallies, vectors = plan.tallies, {stage.name: stage for stage in plan.vectors}
-    assert [type(tally).__name__ for tally in tallies] == ["Events", "Amounts", "Amounts", "Values"]
-    each = [1, tallies[1].largest, -tallies[2].largest, 1]
-    assert min(map(abs, each[1:3])) >= 2**29
+    kinds = ["Events", "Amounts", "Amounts", "Values", "Squares", "Squares", "Amounts"]
+    assert [type(tally).__name__ for tally in tallies] == kinds
+    each = [1, tallies[1].largest, -tallies[2].largest, 1, tallies[4].largest, -tallies[5].largest, tallies[6].largest]
+    assert min(abs(each[number]) for number in (1, 2, 4, 5, 6)) >= 2**29
     units, keys = ids(2, 0).take(np.array([0, 1, 1, 1])), ids(3, 1).take(np.array([0, 0, 1, 2]))
     columns = {f"tally_{number}": np.full(4, MOST_EVENTS // 256 * size) for number, size in enumerate(each)}
     table = named_batch("sums:0", id_columns(units, "unit") | id_columns(keys, "key") | columns)
@@ -107,11 +109,13 @@ def test_n5_bounding_sums_as_large_as_the_most_events_allow(tmp_path):
 
     one = 1 << -vectors["purchases"].grid.exponent
     counts = expected(one, vectors["purchases"].norm)
-    assert found["purchases"] == found["average.count"] == counts
+    assert found["purchases"] == found["average.count+spread.count+root.count"] == counts
     assert found["total"] == expected(each[1], vectors["total"].norm)
-    alone = vectors["average.sum"].norm  # a unit with one key uses its norm, up to a step
-    assert found["average.sum"][0] + alone == pytest.approx(found["average.sum"][1], abs=2)
-    assert found["average.sum"][1:] == [-(-each[2] * count // one) for count in counts[1:]]
+    for name, number in (("average.sum+spread.sum", 2), ("spread.squares", 4), ("root.squares", 5), ("root.sum", 6)):
+        sign = 1 if each[number] > 0 else -1
+        alone = sign * vectors[name].norm  # a unit with one key uses its norm, up to a step
+        assert found[name][0] - alone == pytest.approx(found[name][1], abs=2)
+        assert found[name][1:] == [sign * (abs(each[number]) * count // one) for count in counts[1:]]
 
 
 def test_n5_adding_up_as_many_units_as_the_most_events_allow(simple_setup):
@@ -140,6 +144,9 @@ def test_n5_n6_noise_on_the_largest_sums_neither_wraps_nor_fails(simple_setup):
             column = released[name]
             assert column.null_count == 0
             assert np.isfinite(column.to_numpy().astype(np.float64)).all(), name
+        for name in ("spread", "root"):
+            assert (released[f"{name}_low"].to_numpy() <= released[name].to_numpy()).all()
+            assert (released[name].to_numpy() <= released[f"{name}_high"].to_numpy()).all()
         for name in ("purchases", "people", "total"):
             signs = np.sign(released[name].to_numpy())
             assert signs.tolist()[:2] == [1, -1], name
@@ -160,6 +167,7 @@ def test_n5_the_norm_holds_at_the_largest_bounds(tmp_path, largest, other):
     assert 2**28 < norm <= 2**30
     amounts = [largest, other]
     columns = {"tally_0": [2**31] * 2, "tally_1": amounts, "tally_2": [0, 0], "tally_3": [2**31] * 2}
+    columns |= {f"tally_{number}": [0, 0] for number in range(4, len(plan.tallies))}
     unit = ids(1, 0).take(np.array([0, 0]))
     table = named_batch(
         "sums:0", id_columns(unit, "unit") | id_columns(ids(2, 1), "key") | {n: np.array(c) for n, c in columns.items()}

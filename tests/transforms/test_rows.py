@@ -9,14 +9,16 @@ import pytest
 
 from pipelines.graph import Sharding
 from tests.transforms import harness, world
-from tests.transforms.reference import clipped, steps, usable
+from tests.transforms.reference import clipped, spread_stages, steps, usable
 from transforms.read_events import read_text_part
 
 TOTAL, AVERAGE = (-20.0, 10.0), (-3.0, 11.0)
 METRICS = (
     "metrics: [{name: purchases, count: events}, {name: total, sum: value, clip: [-20, 10]}, "
-    "{name: average, mean: value, clip: [-3, 11]}]}"
+    "{name: average, mean: value, clip: [-3, 11]}, {name: spread, variance: value, clip: [-3, 11]}]}"
 )
+AVERAGE_SUM, COUNT = "average.sum+spread.sum", "average.count+spread.count"
+"""Two stages that the mean and the variance share."""
 RELEASES = (
     "{name: private, keys: {columns: [key]}, " + METRICS,
     "{name: public, keys: {columns: [key, text], values: {key: ['1', '2', '999'], text: [a, '', nobody]}}, " + METRICS,
@@ -59,6 +61,7 @@ def plain_sums(setup, table):
         columns = [] if release.public is None else [column.to_pylist() for column in release.public.load()]
         listed = set(zip(*columns, strict=True)) if columns else None
         middle = AVERAGE[0] / 2 + AVERAGE[1] / 2
+        squares = spread_stages("", "value", AVERAGE, 1, setup.plan.rows)[0]
         sums = found.setdefault(planned.name, {})
         for row in table.to_pylist():
             key = tuple(row[column] for column in release.key_columns)
@@ -69,8 +72,9 @@ def plain_sums(setup, table):
                 "select": math.floor(2**29 / setup.plan.rows),
                 "purchases": steps(1.0, grids["purchases"]),
                 "total": steps(clipped(row["value"], TOTAL), grids["total"]) if counts else 0,
-                "average.sum": steps(clipped(row["value"], AVERAGE) - middle, grids["average.sum"]) if counts else 0,
-                "average.count": steps(float(counts), grids["average.count"]),
+                AVERAGE_SUM: steps(clipped(row["value"], AVERAGE) - middle, grids[AVERAGE_SUM]) if counts else 0,
+                COUNT: steps(float(counts), grids[COUNT]),
+                "spread.squares": squares.of({key: [row]})[key],
             }
             before = sums.get(key, (0,) * len(planned.stages))
             sums[key] = tuple(old + amounts[stage.name] for old, stage in zip(before, planned.stages, strict=True))
@@ -197,7 +201,7 @@ def test_n4_text_files_in_several_batches(tmp_path, monkeypatch):
     ((key, sums),) = harness.all_named(tables, setup)["one"].items()
     stages = {stage.name: value * stage.grid.step for stage, value in zip(setup.plan.stages, sums, strict=True)}
     assert key == ("k",)
-    assert (stages["select"], stages["purchases"], stages["average.count"]) == (2 * lines,) * 3
+    assert (stages["select"], stages["purchases"], stages[COUNT]) == (2 * lines,) * 3
     assert stages["total"] == pytest.approx(1.2345 * 2 * lines, rel=1e-6)
 
 
@@ -208,4 +212,4 @@ def test_b5_nobody_is_left_out_for_a_null(tmp_path):
     ((key, sums),) = sums_of(setup, table)["private"].items()
     named = {stage.name: value * stage.grid.step for stage, value in zip(setup.plan.releases[0].stages, sums, strict=True)}
     assert key == (5,)
-    assert named == {"select": 1.0, "purchases": 2.0, "total": 0.0, "average.sum": 0.0, "average.count": 0.0}
+    assert named == {"select": 1.0, "purchases": 2.0, "total": 0.0, AVERAGE_SUM: 0.0, COUNT: 0.0, "spread.squares": 0.0}

@@ -54,6 +54,19 @@ releases:
       - {name: purchases, count: events}
       - {name: stock, sum: stock, clip: [0, 1000000]}
       - {name: pieces, mean: quantity, clip: [-10, 10]}
+  - name: spreads
+    keys: {columns: [shop, month]}
+    bounds: {keys_per_unit: 4, rows_per_key: 2}
+    metrics:
+      - {name: price, mean: amount, clip: [0.1, 9.7]}
+      - {name: revenue, sum: amount, clip: [0.1, 9.7]}
+      - {name: spread, variance: amount, clip: [0.1, 9.7]}
+      - {name: deviation, stddev: amount, clip: [0.1, 9.7], share: 2}
+      - {name: wide, variance: amount, clip: [-5, 20]}
+      - {name: fees, stddev: fee, clip: [0, 7.35]}
+      - {name: pieces, variance: quantity, clip: [-3, 1000]}
+      - {name: level, mean: quantity, clip: [-3, 1000]}
+      - {name: turnover, sum: amount, clip: [0.1, 9.7]}
 output: {path: ROOT/out, files: 2}
 """
 
