@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, ClassVar, Self
 
 import numpy as np
@@ -24,8 +25,8 @@ class Quantiles(Strict):
     """Quantiles of a column's clipped values."""
 
     of: Column = Field(description="the column")
-    at: Annotated[tuple[Annotated[Number, Field(ge=0, le=1)], ...], Field(min_length=1, max_length=20)] = Field(
-        description="0.5 is the median; each is a column, _p50"
+    at: Annotated[tuple[Annotated[Number, Field(gt=0, lt=1)], ...], Field(min_length=1, max_length=20)] = Field(
+        description="between 0 and 1; 0.5 is the median, and the column _p50"
     )
     clip: Clip
 
@@ -49,7 +50,8 @@ class QuantilesMetric(Metric):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}_p{format(at * 100, '.12g').replace('.', '_')}" for at in self.quantiles.at)
+        percents = (f"{Decimal(repr(at)).scaleb(2).normalize():f}" for at in self.quantiles.at)
+        return tuple(f"{self.name}_p{percent.replace('.', '_')}" for percent in percents)
 
     @property
     def edges(self) -> Floats:

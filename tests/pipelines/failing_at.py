@@ -191,8 +191,9 @@ def problems_at_first(first: Ended, failed: list[Call], seen: Path) -> list[str]
         problems.append(f"status {first.status}: {complaints}")
     if len(complaints) != (first.status > 0) or not all("; " in complaint for complaint in complaints):
         problems.append(f"status {first.status}, but not one sentence with a cure: {complaints}")
-    if "Traceback" in first.err or TRACE in first.err + first.out:
-        problems.append(f"a traceback, or data: {first.err[-2000:]}")
+    others = [line for line in first.err.splitlines() if re.search("Traceback|Error", line) and line not in complaints]
+    if others or TRACE in first.err + first.out:
+        problems.append(f"data on stderr or stdout, or more than a sentence: {others}")
     if first.status == 0 and ("_runs/one.json" not in visible or [charge.state for charge in valid] != ["settled"]):
         problems.append("status 0, but not published and settled")
     if first.status > 0 and first.out:
@@ -212,8 +213,9 @@ def problems_at_last(folder: Path, seen: Path, again: Ended, verified: Ended) ->
     problems = []
     for name, data in earlier.items():
         *_, release, part = name.replace("/run=one", "").split("/")
-        place = "_runs/one.json" if name.endswith(".json") or ".one.json." in part else f"{release}/run=one/{part}"
-        if not whole[place].startswith(data):
+        part = re.sub(r"^\.(.*)\.[0-9a-f]{32}$", r"\1", part)
+        place = "_runs/one.json" if part == "one.json" else f"{release}/run=one/{part}"
+        if not whole.get(place, b"").startswith(data):
             problems.append(f"R1: another draw could be read in {name}")
     if "_runs/one.json" in earlier:
         problems += [f"R3: {name} was not there, but the manifest was" for name in whole if earlier.get(name) != whole[name]]
