@@ -1,5 +1,6 @@
 """No Python code runs per event, per unit or per key: what Python executes does not grow with the rows."""
 
+import gc
 import sys
 
 import numpy as np
@@ -32,11 +33,13 @@ def instructions(run) -> int:
         return note
 
     before = sys.gettrace()
+    gc.disable()  # a collection in between calls what libraries hang onto it, here and there
     sys.settrace(note)
     try:
         run()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
