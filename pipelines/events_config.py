@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from privacy.metrics.base import Column, Count, Strict, Text
+from privacy.fields import Column, Count, Strict, Text
 from transforms.column_types import column_type
 from transforms.conditions import OPERATORS
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipelines.guesses import Guess, guess
-from privacy.metrics.base import OPEN
+from privacy.fields import OPEN
 from transforms.column_types import type_name
 from transforms.errors import InputError
 

@@ -65,7 +65,7 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
         types |= _lookup_types(Lookup(item.file, item.by, item.columns), config.events, types)
     for name, period in config.events.derive.items():
         types[name] = _period_type(name, period, types, parts)
-    values = {metric.column: f"releases[{r}].metrics[{m}]" for r, m, metric in _metrics(config) if metric.column}
+    values = {column: f"releases[{r}].metrics[{m}]" for r, m, metric in _metrics(config) for column in metric.value_names}
     for column, where in values.items():
         if not is_number(types[column]):
             cure = _declare(column, types[column], "float64", parts) or "name a column of numbers"
@@ -100,7 +100,7 @@ def _metrics(config: Config) -> Iterator[tuple[int, int, Metric]]:
 
 def _columns(metric: Metric) -> list[str]:
     """The columns that a metric needs."""
-    return [column for column in (metric.column, metric.categories and metric.categories.column) if column]
+    return [*metric.value_names, *([metric.categories.column] if metric.categories else [])]
 
 
 def _needed(config: Config) -> dict[str, str]:

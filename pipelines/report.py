@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pipelines.config import Config
 from pipelines.statement import guarantee, protected, units_note
-from privacy.intervals import QUANTILE
+from privacy.intervals import COVERAGE
 from privacy.plan import Plan, SelectionStage, Stage
 
 if TYPE_CHECKING:
@@ -30,19 +30,18 @@ def print_plan(console: Console, config: Config, plan: Plan, name: str) -> None:
         note = units_note(plan, release)
         if note:
             console.print(note)
+    mechanisms = {stage.noise.mechanism: stage.noise.order for stage in plan.stages}
+    norms = " or ".join(f"L{order}" for order in mechanisms.values())
     console.print(
-        "budget: part of the run's mu^2, by the shares in the config (1 where omitted). bound: L2 norm of what one unit may "
-        "add. Noise: discrete Gaussian."
+        f"budget: part of the run's, by the shares in the config (1 where omitted). bound: {norms} norm of what one unit may "
+        f"add. Noise: {' or '.join(mechanisms)}."
     )
 
 
 def _cells(stage: Stage) -> tuple[str, str, str]:
     bound, deviation = stage.norm * stage.grid.step, stage.deviation
-    interval = (
-        f"keeps >= {stage.threshold * stage.grid.step:,.4g}"
-        if isinstance(stage, SelectionStage)
-        else (f"+- {QUANTILE * deviation:,.4g}")
-    )
+    reach = stage.noise.reach(COVERAGE) * stage.grid.step
+    interval = f"keeps >= {stage.threshold * stage.grid.step:,.4g}" if isinstance(stage, SelectionStage) else f"+- {reach:,.4g}"
     return f"{bound:,.4g}", f"{deviation:,.4g}", interval
 
 

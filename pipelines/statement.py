@@ -3,7 +3,8 @@
 from typing import Any
 
 from pipelines.config import Config
-from privacy.intervals import QUANTILE
+from privacy.gaussian import COLLISION
+from privacy.intervals import COVERAGE
 from privacy.plan import Plan, ReleasePlan, SelectionStage, Stage
 
 
@@ -21,13 +22,15 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 def _stage_json(stage: Stage, release: ReleasePlan) -> dict[str, Any]:
     described: dict[str, Any] = {
         "stage": stage.name,
-        "mechanism": "discrete Gaussian",
+        "mechanism": stage.noise.mechanism,
         "share": stage.share,
         "bound": stage.norm * stage.grid.step,
         "grid": stage.grid.step,
         "standard_deviation": stage.deviation,
-        "interval_95": QUANTILE * stage.deviation,
+        "interval_95": stage.noise.reach(COVERAGE) * stage.grid.step,
     }
+    if stage.epsilon is not None:
+        described["epsilon"] = stage.epsilon
     if isinstance(stage, SelectionStage):
         keys = release.bounds.keys_per_unit
         described |= {
@@ -78,9 +81,10 @@ def neighbours(config: Config) -> str:
 
 def guarantee(config: Config) -> str:
     """The guarantee in one sentence."""
+    ids = "" if config.budget.delta else f", but for a probability below {COLLISION:.1g} that two internal ids are the same"
     return (
         f"Everything that this run publishes is, taken together, ({config.budget.epsilon:g}, {config.budget.delta:g})-"
-        f"differentially private with respect to adding or removing {neighbours(config)}."
+        f"differentially private with respect to adding or removing {neighbours(config)}{ids}."
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,10 @@ class Grid:
     def to_steps(self, values: Floats) -> Ints:
         """Rounds finite values of fewer than 2^62 steps to the nearest step. float64 (n,) to int64 (n,)."""
         return np.rint(np.ldexp(values, -self.exponent)).astype(np.int64)
+
+    def up(self, value: float) -> int:
+        """The fewest whole steps that are at least this value."""
+        return math.ceil(Fraction(value) / Fraction(self.step))
 
     def to_values(self, steps: Ints) -> Floats:
         """int64 (n,) to float64 (n,); exact below 2^53 steps."""

@@ -5,16 +5,6 @@ import numpy as np
 from privacy.grid import Floats
 
 COVERAGE = 0.95
-QUANTILE = 1.959963984540054
-"""Of the standard normal distribution: the noise lies within this many standard deviations with 95% probability."""
-
-HALF_QUANTILE = 2.241402727604947
-"""With 97.5% probability: two intervals of it hold both at once with at least 95%."""
-
-
-def sum_interval(values: Floats, deviation: float) -> tuple[Floats, Floats]:
-    """Low and high ends for values with Gaussian noise of this standard deviation. float64 (n,) each."""
-    return values - QUANTILE * deviation, values + QUANTILE * deviation
 
 
 def ratio_interval(
@@ -23,7 +13,7 @@ def ratio_interval(
     amount_deviation: float,
     count_deviation: float,
     reach: float,
-    quantile: float = QUANTILE,
+    quantile: float,
 ) -> tuple[Floats, Floats]:
     """Low and high ends for amount / count where both have independent Gaussian noise, and the ratio is within +-reach.
 
@@ -49,3 +39,17 @@ def ratio_interval(
     low = np.where(usable, (middle - root) / safe, -reach)
     high = np.where(usable, (middle + root) / safe, reach)
     return np.clip(low, -reach, reach), np.clip(high, -reach, reach)
+
+
+def ratio_box(amounts: tuple[Floats, Floats], counts: tuple[Floats, Floats], reach: float) -> tuple[Floats, Floats]:
+    """Low and high ends for amount / count, within +-reach, where both are within intervals of their own.
+
+    Where the count may be 0 or less, every ratio is possible: the ends are -reach and reach.
+    """
+    low, high = amounts
+    least, most = counts
+    usable = least > 0
+    least, most = np.where(usable, least, 1.0), np.where(usable, most, 1.0)
+    lowest = np.where(usable, low / np.where(low < 0, least, most), -reach)
+    highest = np.where(usable, high / np.where(high < 0, most, least), reach)
+    return np.clip(lowest, -reach, reach), np.clip(highest, -reach, reach)

@@ -1,4 +1,9 @@
-"""The only door to randomness that matters for privacy."""
+"""The only door to randomness that matters for privacy, and what the two kinds of noise look like."""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -7,24 +12,100 @@ from privacy.grid import Ints
 _BATCH = 1 << 14
 
 
-def add_gaussian(values: Ints, scale: float) -> Ints:
-    """Adds independent discrete Gaussian noise to each value.
+@dataclass(frozen=True)
+class Noise:
+    """Noise of a stage.
 
-    Args:
-        values: int64, shape (n,), steps.
-        scale: standard deviation in steps, above 0.
+    Attributes:
+        scale: in steps, above 0.
+        order: of the norm that it goes with.
+    """
 
-    Returns:
-        int64, shape (n,), a new array; saturates at the ends of int64.
+    scale: float
+    mechanism: ClassVar[str]
+    order: ClassVar[int]
 
-    Guarantee: the noise is exact, drawn from the operating system's entropy, and cannot be seeded.
+    @property
+    def deviation(self) -> float:
+        """Standard deviation, in steps."""
+        raise NotImplementedError
+
+    def reach(self, coverage: float) -> float:
+        """The noise is within this, in steps, with this probability."""
+        raise NotImplementedError
+
+    def combined_reach(self, coverage: float) -> float:
+        """A fixed linear combination of independent draws is within so many of its standard deviations with this probability."""
+        raise NotImplementedError
+
+    def add(self, values: Ints) -> Ints:
+        """Adds independent noise to each value, exactly.
+
+        Args:
+            values: int64, any shape, steps.
+
+        Returns:
+            int64, the same shape, a new array; saturates at the ends of int64.
+
+        Guarantee: the noise is drawn from the operating system's entropy, and cannot be seeded.
+        """
+        import opendp.prelude as dp  # 0.2 s that planning does not need
+
+        dp.enable_features("contrib")
+        draw = self._mechanism(dp)
+        flat = values.ravel()
+        # OpenDP refuses read-only arrays, hence the copies.
+        parts = [draw(np.array(flat[at : at + _BATCH])) for at in range(0, len(flat), _BATCH)]
+        return np.concatenate([np.asarray(part, np.int64) for part in parts] or [flat]).reshape(values.shape)
+
+    def _mechanism(self, dp: Any) -> Any:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Noise):
+    """Discrete Gaussian noise; `scale` is its standard deviation.
+
     Source: Canonne, Kamath and Steinke 2020, Algorithm 3, as implemented by OpenDP; docs/guarantee.md, "Discrete noise".
     """
-    import opendp.prelude as dp  # 0.2 s that planning does not need
 
-    dp.enable_features("contrib")
-    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
-    draw = dp.m.make_gaussian(*space, scale=scale)
-    # OpenDP refuses read-only arrays, hence the copies.
-    parts = [draw(np.array(values[at : at + _BATCH])) for at in range(0, len(values), _BATCH)]
-    return np.concatenate([np.asarray(part, np.int64) for part in parts]) if parts else values.copy()
+    mechanism: ClassVar[str] = "discrete Gaussian"
+    order: ClassVar[int] = 2
+
+    @property
+    def deviation(self) -> float:
+        return self.scale
+
+    def reach(self, coverage: float) -> float:
+        return self.scale * self.combined_reach(coverage)
+
+    def combined_reach(self, coverage: float) -> float:
+        return NormalDist().inv_cdf((1 + coverage) / 2)
+
+    def _mechanism(self, dp: Any) -> Any:
+        return dp.m.make_gaussian(dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64"), scale=self.scale)
+
+
+@dataclass(frozen=True)
+class LaplaceNoise(Noise):
+    """Discrete Laplace noise: a value of x steps has a probability proportional to exp(-|x| / scale).
+
+    Source: Canonne, Kamath and Steinke 2020, Algorithm 2, as implemented by OpenDP; docs/guarantee.md, "Laplace noise".
+    """
+
+    mechanism: ClassVar[str] = "discrete Laplace"
+    order: ClassVar[int] = 1
+
+    @property
+    def deviation(self) -> float:
+        return self.scale * math.sqrt(2)
+
+    def reach(self, coverage: float) -> float:
+        return -self.scale * math.log1p(-coverage)
+
+    def combined_reach(self, coverage: float) -> float:
+        # Vysochanskij and Petunin 1980: for whatever has one mode; sums of symmetric log-concave values do.
+        return math.sqrt(4 / (9 * (1 - coverage)))
+
+    def _mechanism(self, dp: Any) -> Any:
+        return dp.m.make_laplace(dp.vector_domain(dp.atom_domain(T="i64")), dp.l1_distance(T="i64"), scale=self.scale)

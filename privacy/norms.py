@@ -45,6 +45,36 @@ def limit_norms(values: Ints, units: Ints, norm: int) -> Ints:
     return np.where(rows_over, np.sign(values) * scaled, values)
 
 
+def limit_totals(values: Ints, units: Ints, norm: int) -> Ints:
+    """Like `limit_norms`, for the L1 norm.
+
+    Args:
+        values: int64, shape (n,); the sizes of each unit's add up to less than 2^63.
+
+    Guarantee: the sizes of each unit's result add up to at most norm.
+    Source: docs/guarantee.md, "Laplace noise".
+
+    >>> limit_totals(np.array([3, -4, 1]), np.array([0, 2]), 4)
+    array([ 1, -2,  1])
+    """
+    if len(values) == 0:
+        return values
+    sizes = np.diff(units, append=len(values))
+    sizes_abs = np.abs(values)
+    totals = np.add.reduceat(sizes_abs, units)
+    over = totals > norm
+    if not over.any():
+        return values
+    # Low bits are dropped until a value times the norm fits int64.
+    shift = np.where(over, np.maximum(_bit_length(np.maximum.reduceat(sizes_abs, units)) - 32, 0), 0)
+    kept = sizes_abs >> np.repeat(shift, sizes)
+    divisors = np.where(over, np.add.reduceat(kept, units), 1)
+    rows_over = np.repeat(over, sizes)
+    kept[~rows_over] = 0
+    scaled = kept * norm // np.repeat(divisors, sizes)
+    return np.where(rows_over, np.sign(values) * scaled, values)
+
+
 def _longer(sizes_abs: Ints, largest: Ints, units: Ints, norm: int) -> NDArray[np.bool_]:
     """Whether each unit's vector is longer than norm, exactly: squares are added in two limbs of 30 bits."""
     capped = np.minimum(sizes_abs, 1 << _LIMB)
@@ -106,18 +136,20 @@ def limit_amounts(amounts: Ints, events: Ints, counted: Ints, events_exponent: i
     return np.where(whole, amounts, scaled)
 
 
-def weights_by_keys(each: int, norm: int, most: int) -> Ints:
+def weights_by_keys(each: int, norm: int, most: int, order: int = 2) -> Ints:
     """What a unit adds to each of its keys when it has d of them, for d in 0..most: min(each, norm / sqrt(d)).
 
     Args:
         each: steps, at most 2^30, what a key gets while the norm allows it.
         norm: steps, at most 2^30.
+        order: of the norm: 2, or 1, where it is norm / d instead.
 
     Returns:
         int64, shape (most + 1,); the entry for 0 keys is 0.
 
-    Guarantee: d times the square of entry d is at most norm^2.
+    Guarantee: d times the square of entry d is at most norm^2; where the order is 1, d times entry d is at most norm.
     Source: docs/guarantee.md, "The norm holds exactly".
     """
     keys = np.arange(1, most + 1)
-    return np.concatenate([[0], np.minimum(each, _root_down(norm * norm // keys))])
+    largest = norm // keys if order == 1 else _root_down(norm * norm // keys)
+    return np.concatenate([[0], np.minimum(each, largest)])

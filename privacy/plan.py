@@ -4,9 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from privacy.bounds import UnitBounds
 from privacy.gaussian import COLLISION, LEAST_DELTA, largest_mu, tail_quantile
 from privacy.grid import Grid, Ints
-from privacy.metrics.base import Bounds, Metric
+from privacy.metrics.base import Metric, Part
+from privacy.mixture import least_factor
+from privacy.noise import GaussianNoise, LaplaceNoise, Noise
 from privacy.release import Budget, Release
 from privacy.selection import GRID, NORM, row_weights, selection_weights, threshold
 from privacy.tallies import Tally
@@ -25,28 +28,37 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One DP mechanism of a release: Gaussian noise on a vector over keys.
+    """One DP mechanism of a release: noise on a vector over keys.
 
     Attributes:
-        share: fraction of the run's mu^2, in (0, 1].
-        norm: L2 norm of one unit's part, in steps of the grid.
-        scale: standard deviation of the noise, in steps.
+        share: fraction of the run's budget, in (0, 1].
+        norm: of one unit's part, in steps of the grid; L2 with Gaussian noise, L1 with Laplace noise.
     """
 
     name: str
     share: float
     grid: Grid
     norm: int
-    scale: float
+    noise: Noise
+
+    @property
+    def scale(self) -> float:
+        """Of the noise, in steps: with Gaussian noise its standard deviation."""
+        return self.noise.scale
 
     @property
     def deviation(self) -> float:
         """Standard deviation of the noise, in units of the value."""
-        return self.scale * self.grid.step
+        return self.noise.deviation * self.grid.step
 
     @property
     def multiplier(self) -> float:
         return self.scale / self.norm
+
+    @property
+    def epsilon(self) -> float | None:
+        """Of a stage with Laplace noise alone; None with Gaussian noise."""
+        return self.norm / self.scale if self.noise.order == 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +69,7 @@ class SelectionStage(Stage):
         weights: of a unit in each of its d keys, for d in 0..cap. int64, (cap + 1,), steps.
     """
 
+    noise: GaussianNoise
     cap: int
     delta: float
     threshold: int
@@ -91,7 +104,7 @@ class ReleasePlan:
     """
 
     release: Release
-    bounds: Bounds
+    bounds: UnitBounds
     selection: SelectionStage | None
     vectors: tuple[VectorStage, ...]
     metrics: tuple[MetricPlan, ...]
@@ -127,7 +140,11 @@ class ReleasePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Guarantee: everything that the stages publish together is (epsilon, delta)-DP. Source: docs/guarantee.md, "Composition"."""
+    """Guarantee: everything that the stages publish together is (epsilon, delta)-DP. Source: docs/guarantee.md, "Composition".
+
+    Attributes:
+        mu: of the stages with Gaussian noise together; 0 where there are none.
+    """
 
     epsilon: float
     delta: float
@@ -151,6 +168,20 @@ class _Draft:
     norm: int
     vector: Vector | BinVector | None = None
 
+    @property
+    def order(self) -> int:
+        return 2 if self.vector is None else self.vector.order
+
+
+@dataclass(frozen=True)
+class _ReleaseDraft:
+    """A release before its noise is known: the parts of each metric, and each vector once."""
+
+    release: Release
+    bounds: UnitBounds
+    parts: tuple[tuple[Part, ...], ...]
+    stages: tuple[_Draft, ...]
+
 
 def make_plan(budget: Budget, releases: Sequence[Release], rows: int | None = None) -> Plan:
     """Splits the budget over the stages by their shares, and calibrates their noise. Pure; never looks at data.
@@ -163,81 +194,133 @@ def make_plan(budget: Budget, releases: Sequence[Release], rows: int | None = No
         PlanError: delta is too small for any noise to keep it, or there are too many stages.
     """
     total = sum(release.share for release in releases)
-    drafts = [_drafts(release, _bounds(release, rows), release.share / total) for release in releases]
-    stages = [draft for parts in drafts for draft in parts]
-    changed = sum(draft.vector.levels if isinstance(draft.vector, BinVector) else 1 for draft in stages)
+    selecting = [release for release in releases if release.selection]
+    if selecting and not budget.delta:
+        raise PlanError(
+            f"budget.delta: is 0, but the keys of release {selecting[0].name} are private, and which of them are shown takes "
+            f"some of it; list them in keys.values, or write a delta above 0"
+        )
+    delta_selection = budget.delta * SELECTION_PART if selecting else 0.0
+    delta_noise = max(budget.delta - delta_selection - COLLISION, 0.0)
+    # What the choice between the two kinds of noise is made by; rounding, which depends on it, is too little to matter.
+    mu = largest_mu(budget.epsilon, delta_noise, 2.0**29) if delta_noise >= LEAST_DELTA else 0.0
+    drafts = [_draft(release, rows, release.share / total, mu / budget.epsilon) for release in releases]
+    stages = [stage for draft in drafts for stage in draft.stages]
+    changed = sum(stage.vector.levels if isinstance(stage.vector, BinVector) else 1 for stage in stages)
     if changed > MOST_STAGES:
         raise PlanError(f"releases: need {changed} stages, more than {MOST_STAGES}; release less at once")
-    select_total = sum(draft.share for draft in stages if draft.vector is None)
-    delta_selection = budget.delta * SELECTION_PART if select_total else 0.0
-    delta_noise = budget.delta - delta_selection - COLLISION
-    if delta_noise < LEAST_DELTA:
-        raise PlanError(f"budget.delta: {budget.delta:g} is too small to be kept; write {2 * LEAST_DELTA:g} or more")
-    mu = largest_mu(budget.epsilon, delta_noise, min(draft.norm / math.sqrt(draft.share) for draft in stages))
+    gaussian = [stage for stage in stages if stage.order == 2]
+    if delta_noise < LEAST_DELTA and (budget.delta or gaussian):
+        zero = "" if selecting else ", or 0 and bounds.noise: laplace in each release"
+        raise PlanError(f"budget.delta: {budget.delta:g} is too small to be kept; write {2 * LEAST_DELTA:g} or more{zero}")
+    calibration = _calibrate(budget.epsilon, delta_noise, stages)
+    select_total = sum(stage.share for stage in stages if stage.vector is None)
     return Plan(
         epsilon=budget.epsilon,
         delta=budget.delta,
-        mu=mu,
+        mu=calibration.mu * math.sqrt(sum(stage.share for stage in gaussian)) if len(gaussian) < len(stages) else calibration.mu,
         delta_selection=delta_selection,
-        releases=tuple(
-            _release_plan(release, _bounds(release, rows), rows, parts, mu, delta_selection / (select_total or 1.0))
-            for release, parts in zip(releases, drafts, strict=True)
-        ),
+        releases=tuple(_release_plan(draft, rows, calibration, delta_selection / (select_total or 1.0)) for draft in drafts),
         rows=rows,
     )
 
 
-def _bounds(release: Release, rows: int | None) -> Bounds:
+@dataclass(frozen=True)
+class _Calibration:
+    """What a stage that had the whole budget would be: Gaussian of this mu, or Laplace of this epsilon."""
+
+    mu: float
+    epsilon: float
+
+    def noise(self, stage: _Draft) -> Noise:
+        # Rounded up, so that the float arithmetic of these lines costs nobody's privacy.
+        if stage.order == 1:
+            return LaplaceNoise(stage.norm / stage.share / self.epsilon * (1 + 1e-12))
+        return GaussianNoise(stage.norm / math.sqrt(stage.share) / self.mu * (1 + 1e-12))
+
+
+def _calibrate(epsilon: float, delta: float, stages: Sequence[_Draft]) -> _Calibration:
+    gaussian = [stage for stage in stages if stage.order == 2]
+    if not gaussian:
+        return _Calibration(0.0, epsilon / least_factor(epsilon, delta, tuple(epsilon * stage.share for stage in stages)))
+    least = min(stage.norm / math.sqrt(stage.share) for stage in gaussian)
+    mu = largest_mu(epsilon, delta, least)
+    if len(gaussian) == len(stages):
+        return _Calibration(mu, epsilon)
+    part = math.sqrt(sum(stage.share for stage in gaussian))
+    epsilons = tuple(epsilon * stage.share for stage in stages if stage.order == 1)
+    factor = least_factor(epsilon, delta, epsilons, mu * part, least * part)
+    return _Calibration(mu / factor, epsilon / factor)
+
+
+def _bounds(release: Release, rows: int | None) -> UnitBounds:
     """The release's bounds; k rows together add at most what one unit with one key of k rows may."""
     if rows is not None:
-        return Bounds(keys_per_unit=1, rows_per_key=rows)
+        return UnitBounds(keys_per_unit=1, rows_per_key=rows)
     if release.bounds is None:
         raise PlanError(f"releases: {release.name} has no bounds; add them")
-    return release.bounds
+    return release.bounds.unit
 
 
-def _drafts(release: Release, bounds: Bounds, fraction: float) -> list[_Draft]:
+def _draft(release: Release, rows: int | None, fraction: float, mu_over_epsilon: float) -> _ReleaseDraft:
     """The stages of a release that has this fraction of the budget: its selection, if any, then each vector of the metrics.
 
     A vector that several metrics need is drawn once, with the shares of all.
     """
-    drafts = [_Draft("select", release.selection.share, GRID, NORM)] if release.selection else []
+    bounds = _bounds(release, rows)
+    stages = [_Draft("select", release.selection.share, GRID, NORM)] if release.selection else []
+    total = sum(stage.share for stage in stages) + sum(metric.share for metric in release.metrics)
+    metric_parts = []
     needed: dict[Vector | BinVector, list[tuple[str, float]]] = {}
-    for metric in release.metrics:
-        for part in metric.parts(bounds):
+    automatic = release.bounds is not None and release.bounds.noise == "auto"
+    all_parts = release.parts(bounds), release.parts(replace(bounds, order=1) if automatic else bounds)
+    for metric, parts, others in zip(release.metrics, *all_parts, strict=True):
+        if automatic and _laplace_is_less(parts, others, mu_over_epsilon, metric.share / total * fraction):
+            parts = others
+        metric_parts.append(parts)
+        for part in parts:
             name = f"{metric.name}.{part.label}" if part.label else metric.name
             needed.setdefault(part.vector, []).append((name, metric.share * part.weight))
     for vector, uses in needed.items():
         names, shares = zip(*uses, strict=True)
-        drafts.append(_Draft("+".join(names), sum(shares), vector.grid, vector.norm, vector))
-    total = sum(draft.share for draft in drafts)
-    return [replace(draft, share=draft.share / total * fraction) for draft in drafts]
+        stages.append(_Draft("+".join(names), sum(shares), vector.grid, vector.norm, vector))
+    total = sum(stage.share for stage in stages)
+    shared = tuple(replace(stage, share=stage.share / total * fraction) for stage in stages)
+    return _ReleaseDraft(release, bounds, tuple(metric_parts), shared)
 
 
-def _release_plan(
-    release: Release, bounds: Bounds, rows: int | None, drafts: list[_Draft], mu: float, delta_per_share: float
-) -> ReleasePlan:
+def _laplace_is_less(gaussian: Sequence[Part], laplace: Sequence[Part], mu_over_epsilon: float, fraction: float) -> bool:
+    """Whether Laplace noise has the smaller standard deviation, in the weighted geometric mean over a metric's parts."""
+    if not mu_over_epsilon:
+        return True
+    log_ratio = 0.0
+    for one, other in zip(gaussian, laplace, strict=True):
+        norms = other.vector.norm * other.vector.grid.step / (one.vector.norm * one.vector.grid.step)
+        log_ratio += one.weight * math.log(math.sqrt(2 / (fraction * one.weight)) * norms * mu_over_epsilon)
+    return log_ratio < 0
+
+
+def _release_plan(draft: _ReleaseDraft, rows: int | None, calibration: _Calibration, delta_per_share: float) -> ReleasePlan:
     selection = None
     stages: dict[Vector | BinVector, VectorStage] = {}
-    for draft in drafts:
-        # Rounded up, so that the float arithmetic of this line costs nobody's privacy.
-        scale = draft.norm / math.sqrt(draft.share) / mu * (1 + 1e-12)
-        if draft.vector is not None:
-            stages[draft.vector] = VectorStage(
-                name=draft.name,
-                share=draft.share,
-                grid=draft.grid,
-                norm=draft.norm,
-                scale=scale,
-                vector=draft.vector,
+    for stage in draft.stages:
+        noise = calibration.noise(stage)
+        if stage.vector is not None:
+            stages[stage.vector] = VectorStage(
+                name=stage.name, share=stage.share, grid=stage.grid, norm=stage.norm, noise=noise, vector=stage.vector
             )
-        elif release.selection is not None:
-            selection = _selection(release.selection.cap, rows, draft, scale, delta_per_share * draft.share)
-    metrics = tuple(
-        MetricPlan(metric=metric, stages=tuple(stages[part.vector] for part in metric.parts(bounds)))
-        for metric in release.metrics
+        elif draft.release.selection is not None:
+            selection = _selection(draft.release.selection.cap, rows, stage, noise.scale, delta_per_share * stage.share)
+    return ReleasePlan(
+        release=draft.release,
+        bounds=draft.bounds,
+        selection=selection,
+        vectors=tuple(stages.values()),
+        metrics=tuple(
+            MetricPlan(metric=metric, stages=tuple(stages[part.vector] for part in parts))
+            for metric, parts in zip(draft.release.metrics, draft.parts, strict=True)
+        ),
     )
-    return ReleasePlan(release=release, bounds=bounds, selection=selection, vectors=tuple(stages.values()), metrics=metrics)
 
 
 def _selection(cap: int, rows: int | None, draft: _Draft, scale: float, delta: float) -> SelectionStage:
@@ -250,7 +333,7 @@ def _selection(cap: int, rows: int | None, draft: _Draft, scale: float, delta: f
         share=draft.share,
         grid=draft.grid,
         norm=draft.norm,
-        scale=scale,
+        noise=GaussianNoise(scale),
         cap=len(weights) - 1,
         delta=delta,
         threshold=threshold(most, scale, delta),

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from privacy.gaussian import COLLISION, COORDINATES, LEAST_DELTA, closed_form_mu, gaussian_delta, zcdp_delta, zcdp_mu
+from privacy.mixture import equivalent_mu
 
 if TYPE_CHECKING:
     from privacy.plan import Plan
@@ -30,10 +31,11 @@ class Pots:
     """What has been spent. Exact.
 
     Attributes:
-        mu2: of Gaussian stages, the sum of norm^2 / scale^2.
-        epsilon: of pure stages.
+        mu2: of Gaussian stages the sum of norm^2 / scale^2, and of Laplace stages what Gaussian ones that are worse have.
+        epsilon: of Laplace stages, the sum of norm / scale.
         delta: of selections and of ids.
-        distance: between the discrete noise and the rounded continuous noise, in total variation.
+        distance: between the discrete noise of Gaussian stages and the rounded continuous noise, in total variation; 0 only
+            where there are no Gaussian stages.
     """
 
     mu2: Fraction = Fraction(0)
@@ -66,6 +68,11 @@ class Pots:
             and self.distance >= other.distance
         )
 
+    @property
+    def pure(self) -> bool:
+        """Whether all stages are Laplace stages; their mu2 is at most pi / 2 times the square of their epsilon."""
+        return self.distance == 0 and self.mu2 <= Fraction(8, 5) * self.epsilon**2
+
     def times(self, runs: int) -> "Pots":
         """What so many of the same come to."""
         return Pots(mu2=self.mu2 * runs, epsilon=self.epsilon * runs, delta=self.delta * runs, distance=self.distance * runs)
@@ -87,13 +94,14 @@ class Pots:
 
         if float(self.delta) >= delta * (1 - 1e-9):
             return math.inf
+        pure = math.nextafter(float(self.epsilon), math.inf) if self.pure else math.inf
         low, high = 0.0, 1.0
         while not holds(high):
             low, high = high, 2 * high
         for _ in range(60):
             middle = (low + high) / 2
             low, high = (low, middle) if holds(middle) else (middle, high)
-        return high + float(self.epsilon)
+        return min(high, pure)
 
 
 def cost(plan: "Plan") -> Pots:
@@ -102,12 +110,16 @@ def cost(plan: "Plan") -> Pots:
     Guarantee: at least what its stages cost, from the very numbers that the noise is drawn with.
     Source: docs/guarantee.md, "Several runs".
     """
-    least = min(Fraction(stage.scale) for stage in plan.stages)
+    gaussian = [stage for stage in plan.stages if stage.epsilon is None]
+    epsilons = [stage.epsilon for stage in plan.stages if stage.epsilon is not None]
+    squares = [(Fraction(stage.norm) / Fraction(stage.scale)) ** 2 for stage in gaussian]
+    squares += [Fraction(equivalent_mu(epsilon)) ** 2 for epsilon in epsilons]
     selections = (Fraction(release.selection.delta) for release in plan.releases if release.selection)
     return Pots(
-        mu2=_up(sum(((Fraction(stage.norm) / Fraction(stage.scale)) ** 2 for stage in plan.stages), Fraction(0))),
+        mu2=_up(sum(squares, Fraction(0))),
+        epsilon=_up(sum((Fraction(epsilon) * (1 + Fraction(1, 2**50)) for epsilon in epsilons), Fraction(0))),
         delta=_up(sum(selections, Fraction(COLLISION))),
-        distance=_up(_ROOT / least**2),
+        distance=_up(_ROOT / min(Fraction(stage.scale) for stage in gaussian) ** 2) if gaussian else Fraction(0),
     )
 
 
@@ -115,7 +127,8 @@ def cost(plan: "Plan") -> Pots:
 class Limit:
     """What may be spent for ever: (epsilon, delta), and the pots that it comes to.
 
-    Half of delta is for selections, ids and rounding, the rest for Gaussian noise. No part is set aside for pure stages.
+    Half of delta is for selections, ids and rounding, the rest for noise. Runs of Laplace stages only may also spend epsilon
+    itself.
     A limit that is larger in both numbers has no smaller pots.
 
     Guarantee: runs whose costs `admits` are together (epsilon, delta)-DP, also where each is chosen by the outputs before it.
@@ -158,18 +171,23 @@ class Limit:
 
     def admits(self, spent: Pots) -> bool:
         """Whether so much may be spent in all."""
-        return spent.mu2 <= self.mu2 and spent.epsilon == 0 and self.delta_of(spent) <= self.delta_pot
+        pure = spent.pure and spent.epsilon <= Fraction(self.epsilon)
+        return (pure or spent.mu2 <= self.mu2) and self.delta_of(spent) <= self.delta_pot
 
     def part(self, spent: Pots) -> float:
         """The part of the limit that is spent, by the fuller pot."""
-        gaussian = float(spent.mu2 / self.mu2) if self.mu2 else math.inf
-        return max(gaussian, float(self.delta_of(spent) / self.delta_pot))
+        noise = float(spent.mu2 / self.mu2) if self.mu2 else math.inf
+        if spent.pure:
+            noise = min(noise, float(spent.epsilon / Fraction(self.epsilon)))
+        return max(noise, float(self.delta_of(spent) / self.delta_pot))
 
     def runs(self, each: Pots, spent: Pots | None = None) -> int:
         """How many more runs of the same cost fit."""
         spent = spent or Pots()
-        if each.epsilon or spent.epsilon:
-            return 0
-        left = [(self.mu2 - spent.mu2) / each.mu2] if each.mu2 else []
-        left.append((self.delta_pot - self.delta_of(spent)) / self.delta_of(each))
+        left = [(self.delta_pot - self.delta_of(spent)) / self.delta_of(each)]
+        if each.mu2:
+            noise = [(self.mu2 - spent.mu2) / each.mu2]
+            if each.pure and spent.pure:
+                noise.append((Fraction(self.epsilon) - spent.epsilon) / each.epsilon)
+            left.append(max(noise))
         return max(0, math.floor(min(left)))

@@ -4,8 +4,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from privacy.bounds import Bounds, UnitBounds
+from privacy.fields import Column, Count, Name, Number, Share, Strict, Text
 from privacy.metrics import AnyMetric
-from privacy.metrics.base import Bounds, Column, Count, Name, Number, Share, Strict, Text
+from privacy.metrics.base import Part
 from privacy.selection import MOST_KEYS
 
 PARTITION = "run"
@@ -18,8 +20,8 @@ class Budget(Strict):
     epsilon: Annotated[Number, Field(gt=0, le=1e15, allow_inf_nan=False)] = Field(
         description="smaller is more private and less accurate"
     )
-    delta: Annotated[Number, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
-        description="how improbable it is that epsilon fails; well below 1 / number of units"
+    delta: Annotated[Number, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        description="how improbable it is that epsilon fails; well below 1 / number of units; 0 for Laplace noise on public keys"
     )
 
 
@@ -83,6 +85,12 @@ class Release(Strict):
         """How keys are selected; None where they are public."""
         return None if self.keys.public else self.select or Select()
 
+    def parts(self, bounds: UnitBounds) -> tuple[tuple[Part, ...], ...]:
+        """The parts of each metric: those of other metrics where they serve as well."""
+        own = [metric.parts(bounds) for metric in self.metrics]
+        several = {part.vector for parts in own if len(parts) > 1 for part in parts}
+        return tuple(metric.shared_parts(bounds, several) or parts for metric, parts in zip(self.metrics, own, strict=True))
+
     @property
     def without_interval(self) -> tuple[str, ...]:
         """The columns whose intervals are not published: `top` lets in what its own noise made large.
@@ -91,8 +99,9 @@ class Release(Strict):
         """
         if self.top is None:
             return ()
-        bounds = Bounds(keys_per_unit=1, rows_per_key=1)
-        vectors = {metric.name: {part.vector for part in metric.parts(bounds)} for metric in self.metrics}
+        bounds = UnitBounds(keys_per_unit=1, rows_per_key=1)
+        metric_parts = zip(self.metrics, self.parts(bounds), strict=True)
+        vectors = {metric.name: {part.vector for part in parts} for metric, parts in metric_parts}
         (deciding,) = (vectors[metric.name] for metric in self.metrics if self.top.by in metric.names)
         return tuple(name for metric in self.metrics if deciding & vectors[metric.name] for name in metric.names)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from privacy.gaussian import tail_quantile
 from privacy.grid import Grid, Ints
-from privacy.noise import add_gaussian
+from privacy.noise import GaussianNoise
 from privacy.norms import weights_by_keys
 
 GRID = Grid(-29)
@@ -60,12 +60,11 @@ def threshold(weights: Ints, scale: float, delta: float) -> int:
     return math.ceil(reach * (1 + 1e-12)) + 1
 
 
-def select_keys(weights: Ints, scale: float, threshold: int) -> Ints:
+def select_keys(weights: Ints, noise: GaussianNoise, threshold: int) -> Ints:
     """Which keys are shown. Draws the noise of the selection.
 
     Args:
         weights: int64, shape (n,), exact weights of the candidates, in steps. A key without weight is no candidate.
-        scale: standard deviation of the noise, in steps.
         threshold: of `threshold`.
 
     Returns:
@@ -73,4 +72,4 @@ def select_keys(weights: Ints, scale: float, threshold: int) -> Ints:
 
     Source: docs/guarantee.md, "Selection".
     """
-    return np.flatnonzero((add_gaussian(weights, scale) >= threshold) & (weights > 0))
+    return np.flatnonzero((noise.add(weights) >= threshold) & (weights > 0))

@@ -1,15 +1,15 @@
 """The vectors that noise is added to: what one unit adds to each of its keys, and the norm that limits it."""
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from privacy.bins import Bins
+from privacy.bounds import UnitBounds
 from privacy.grid import Grid, Ints, grid_for, root_up
-from privacy.norms import limit_amounts, limit_norms, weights_by_keys
+from privacy.norms import limit_amounts
 from privacy.tallies import Amounts, Events, Squares, Tally, Values
 
 BRANCHES = 16
@@ -45,56 +45,80 @@ class UnitCells:
     units: Ints
 
 
-class Vector(Protocol):
-    """A bounded vector over keys.
+class Vector(ABC):
+    """A bounded vector over keys, with one number per key, or several.
 
-    Guarantee: one unit's part of `bounded` has an L2 norm of at most `norm` steps of `grid`, and depends on that unit alone.
+    Guarantee: one unit's part of `bounded` has a norm, of the order of its bounds, of at most `norm` steps of `grid`, and
+        depends on that unit alone.
     """
 
+    bounds: UnitBounds
+
     @property
+    @abstractmethod
     def grid(self) -> Grid: ...
+
     @property
+    @abstractmethod
     def norm(self) -> int: ...
+
     @property
+    @abstractmethod
     def tallies(self) -> tuple[Tally, ...]: ...
-    def bounded(self, rows: UnitRows) -> Ints: ...
+
+    @abstractmethod
+    def bounded(self, rows: UnitRows) -> Ints:
+        """int64 (n,) where the width is 1, otherwise (n, width)."""
+
+    @property
+    def order(self) -> int:
+        """Of the norm."""
+        return self.bounds.order
+
+    @property
+    def width(self) -> int:
+        """How many numbers there are per key."""
+        return 1
 
 
 @dataclass(frozen=True)
-class CountVector:
-    """Events of a unit in each key, scaled to a norm of r sqrt(k)."""
+class CountVector(Vector):
+    """Events of a unit in each key, scaled to the norm of the bounds, or to one that is given."""
 
     tally: Events | Values
-    keys_per_unit: int
-    rows_per_key: int
+    bounds: UnitBounds
+    given: float | None = None
 
     @property
     def grid(self) -> Grid:
-        return grid_for(self.rows_per_key * math.sqrt(self.keys_per_unit), 2)
+        return grid_for(self.given or self.bounds.events, 2)
 
     @property
     def norm(self) -> int:
-        return root_up(self.rows_per_key**2 * self.keys_per_unit << -2 * self.grid.exponent)
+        if self.given is not None:
+            return self.grid.up(self.given)
+        return self.bounds.events_norm(1 << -self.grid.exponent)
 
     @property
     def tallies(self) -> tuple[Tally, ...]:
         return (self.tally,)
 
     def bounded(self, rows: UnitRows) -> Ints:
-        return limit_norms(rows.tallies[self.tally] << -self.grid.exponent, rows.units, self.norm)
+        events = self.bounds.counted(rows.tallies[self.tally])
+        return self.bounds.limit(events << -self.grid.exponent, rows.units, self.norm)
 
 
 @dataclass(frozen=True)
 class BinVector:
     """Events of a unit in each key and bin, with as much of each as the count of all of them in the key lets in.
 
-    Guarantee: one unit's part of `bounded` has an L2 norm of at most `norm` steps of `grid`, and depends on that unit alone.
+    Guarantee: one unit's part of `bounded` has a norm, of the order of its bounds, of at most `norm` steps of `grid`, and
+        depends on that unit alone.
     Source: docs/guarantee.md, "Bins".
     """
 
     bins: Bins
-    keys_per_unit: int
-    rows_per_key: int
+    bounds: UnitBounds
 
     @property
     def levels(self) -> int:
@@ -103,22 +127,27 @@ class BinVector:
 
     @property
     def grid(self) -> Grid:
-        return grid_for(self.rows_per_key * math.sqrt(self.keys_per_unit * self.levels), 1 + self.levels)
+        return grid_for(self.bounds.events * self.levels ** (1 / self.order), 1 + self.levels)
 
     @property
     def norm(self) -> int:
-        return root_up(self.levels * self._count_norm**2)
+        return self.levels * self._count_norm if self.order == 1 else root_up(self.levels * self._count_norm**2)
+
+    @property
+    def order(self) -> int:
+        return self.bounds.order
 
     @property
     def _count_norm(self) -> int:
         """Of the unit's events in each key."""
-        return root_up(self.rows_per_key**2 * self.keys_per_unit << -2 * self.grid.exponent)
+        return self.bounds.events_norm(1 << -self.grid.exponent)
 
     def bounded(self, cells: UnitCells) -> Ints:
         """int64 (n,), of each cell."""
         starts = np.flatnonzero(np.diff(cells.pairs, prepend=-1))
         events = np.add.reduceat(cells.events, starts) if len(starts) else cells.events
-        counted = limit_norms(events << -self.grid.exponent, cells.units, self._count_norm)
+        steps = self.bounds.counted(events) << -self.grid.exponent
+        counted = self.bounds.limit(steps, cells.units, self._count_norm)
         return cells.events * counted[cells.pairs] // events[cells.pairs]
 
     def nodes(self, sums: Ints) -> Ints:
@@ -144,38 +173,46 @@ class TreeVector(BinVector):
 
 
 @dataclass(frozen=True)
-class UnitVector:
-    """1 for each key of a unit, scaled to a norm of sqrt(k)."""
+class UnitVector(Vector):
+    """1 for each key of a unit, or for each that is sampled, scaled to the norm of the bounds."""
 
-    keys_per_unit: int
+    bounds: UnitBounds
 
     @property
     def grid(self) -> Grid:
-        return grid_for(math.sqrt(self.keys_per_unit), 2)
+        return grid_for(self.bounds.keys, 2)
 
     @property
     def norm(self) -> int:
-        return root_up(self.keys_per_unit << -2 * self.grid.exponent)
+        return self.bounds.keys_norm(1 << -self.grid.exponent)
 
     @property
     def tallies(self) -> tuple[Tally, ...]:
-        return ()
+        return (Events(),) if self.bounds.sampling else ()
 
     def bounded(self, rows: UnitRows) -> Ints:
+        each = 1 << -self.grid.exponent
+        if self.bounds.sampling:
+            return self.bounds.limit(np.minimum(rows.tallies[Events()], 1) * each, rows.units, self.norm)
         keys = rows.keys_of_unit()
-        weights = weights_by_keys(1 << -self.grid.exponent, self.norm, int(keys.max(initial=0)))
-        return weights[keys]
+        return self.bounds.weights(each, self.norm, int(keys.max(initial=0)))[keys]
 
 
 @dataclass(frozen=True)
-class SumVector:
-    """Sums of a unit's clipped values in each key, scaled to a norm of r sqrt(k) max(|low|, |high|)."""
+class SumVector(Vector):
+    """Sums of a unit's clipped values in each key, scaled to the norm of the bounds times max(|low|, |high|).
+
+    Attributes:
+        total: between which ends the sum of each key is clipped; its norm follows from the smaller of the two clips.
+        given: the norm instead.
+    """
 
     column: str
     low: float
     high: float
-    keys_per_unit: int
-    rows_per_key: int
+    bounds: UnitBounds
+    total: tuple[float, float] | None = None
+    given: float | None = None
 
     @property
     def grid(self) -> Grid:
@@ -183,30 +220,89 @@ class SumVector:
 
     @property
     def norm(self) -> int:
-        return root_up(self.rows_per_key**2 * self.keys_per_unit * self._tally.largest**2)
+        if self.given is not None:
+            return self.grid.up(self.given)
+        norm = self.bounds.events_norm(self._tally.largest)
+        return norm if self.total is None else min(norm, self.bounds.keys_norm(int(np.abs(self._ends).max())))
 
     @property
     def tallies(self) -> tuple[Tally, ...]:
-        return (self._tally,)
+        return (self._tally, Values(self.column)) if self.bounds.down_weight else (self._tally,)
 
     @property
     def _tally(self) -> Amounts:
-        events = self.rows_per_key * math.sqrt(self.keys_per_unit)
-        grid = grid_for(events * max(abs(self.low), abs(self.high)), events + 4)
-        return Amounts(self.column, self.low, self.high, 0.0, grid)
+        events, largest = self.bounds.events, max(abs(self.low), abs(self.high))
+        norm = events * largest
+        if self.total is not None:
+            norm = min(norm, self.bounds.keys * max(map(abs, self.total)))
+        return Amounts(self.column, self.low, self.high, 0.0, grid_for(self.given or norm, events + 4))
+
+    @property
+    def _ends(self) -> Ints:
+        """Of the sum of a key, in steps."""
+        return self.grid.to_steps(np.array(self.total))
 
     def bounded(self, rows: UnitRows) -> Ints:
-        return limit_norms(rows.tallies[self._tally], rows.units, self.norm)
+        sums = _down_weighted(rows, self._tally, self.bounds)
+        if self.total is not None:
+            sums = np.clip(sums, *self._ends)
+        return self.bounds.limit(sums, rows.units, self.norm)
 
 
-class _ScaledVector:
+@dataclass(frozen=True)
+class JointVector(Vector):
+    """Sums of several columns of a unit in each key, scaled together to a norm that is given, which also clips each value."""
+
+    columns: tuple[str, ...]
+    bounds: UnitBounds
+    given: float
+
+    @property
+    def grid(self) -> Grid:
+        return grid_for(self.given, 2)
+
+    @property
+    def norm(self) -> int:
+        return self.grid.up(self.given)
+
+    @property
+    def width(self) -> int:
+        return len(self.columns)
+
+    @property
+    def _amounts(self) -> list[Amounts]:
+        return [Amounts(column, -self.given, self.given, 0.0, self.grid) for column in self.columns]
+
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        counts = [Values(column) for column in self.columns] if self.bounds.down_weight else []
+        return (*self._amounts, *counts)
+
+    def bounded(self, rows: UnitRows) -> Ints:
+        sums = np.stack([_down_weighted(rows, tally, self.bounds) for tally in self._amounts], axis=1)
+        return self.bounds.limit(sums.ravel(), rows.units * self.width, self.norm).reshape(sums.shape)
+
+
+def _down_weighted(rows: UnitRows, tally: Amounts, bounds: UnitBounds) -> Ints:
+    """The sums of each key: of as many events as enter the norm, where there are more of them."""
+    if not bounds.down_weight:
+        return rows.tallies[tally]
+    events = rows.tallies[Values(tally.column)]
+    return limit_amounts(rows.tallies[tally], events, bounds.counted(events), 0)
+
+
+class _ScaledVector(Vector):
     """Sums of amounts of events, with as much of each key as `counts` lets in."""
 
     counts: CountVector
 
     @property
-    def _tally(self) -> Amounts | Squares:
-        raise NotImplementedError
+    @abstractmethod
+    def _tally(self) -> Amounts | Squares: ...
+
+    @property
+    def order(self) -> int:
+        return self.counts.order
 
     @property
     def grid(self) -> Grid:
@@ -226,7 +322,7 @@ class _ScaledVector:
 
     def _grid(self, largest: float) -> Grid:
         """For amounts of events of at most this size."""
-        events = self.counts.rows_per_key * math.sqrt(self.counts.keys_per_unit)
+        events = self.counts.bounds.events
         return grid_for(events * largest, events + 4)
 
 

@@ -11,11 +11,12 @@ import pytest
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
+from privacy.bounds import UnitBounds
 from privacy.metrics import KINDS, AnyMetric
-from privacy.metrics.base import Bounds, Metric
+from privacy.metrics.base import Metric
 
 DOCS = Path(__file__).parents[1] / "docs"
-BOUNDS = Bounds(keys_per_unit=7, rows_per_key=3)
+BOUNDS = UnitBounds(keys_per_unit=7, rows_per_key=3)
 LOW, HIGH = -2.0, 9.0
 NORMS: dict[str, Callable[[float], float]] = {
     "r sqrt(k)": lambda each: each,

@@ -13,8 +13,9 @@ from privacy.ids import Ids
 from privacy.plan import ReleasePlan
 from privacy.vectors import BinVector, UnitCells, UnitRows
 from transforms.errors import RunnerError
-from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch, narrowed
+from transforms.exchange import Columns, Exchange, id_columns, ids_of, joined, joined_ids, named_batch, named_of, narrowed
 from transforms.grouping import binned, cap_keys, group_bins, group_ids, group_pairs
+from transforms.sampling import sample
 from transforms.sum_by_unit import ReleaseInput
 from transforms.work_folder import WorkFolder, guarded
 
@@ -46,6 +47,8 @@ class _Bound(beam.DoFn):
         received = self.exchange.receive(element[1])
         tables = []
         for release in self.releases:
+            if events := received.pop(f"events:{release.number}", []):
+                received |= {named_of([table]): [table] for table in sample(events, release.plan, release.number)}
             sums = received.pop(f"sums:{release.number}", [])
             if sums:
                 tables.append(bound_contributions(sums, release.plan))
@@ -57,17 +60,6 @@ class _Bound(beam.DoFn):
         yield from self.exchange.send(tables, self.shards)
 
 
-def joined(batches: Sequence[pa.RecordBatch], column: str) -> Ints:
-    """A column of several batches, one after the other. int64, whatever narrower types they came in."""
-    return np.concatenate([batch[column].to_numpy().astype(np.int64) for batch in batches])
-
-
-def joined_ids(batches: Sequence[pa.RecordBatch], prefix: str) -> Ids:
-    """The ids of several batches, one after the other."""
-    parts = [ids_of(batch, prefix) for batch in batches]
-    return Ids(np.concatenate([part.high for part in parts]), np.concatenate([part.low for part in parts]))
-
-
 def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) -> pa.RecordBatch:
     """Sums per unit and key, of all batches of some units, to bounded sums per key.
 
@@ -75,8 +67,8 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
         batches: tables `sums:<number>` of `sum_by_unit`, which together hold all rows of their units.
 
     Returns:
-        `sums:<number>`: key_high, key_low, then `stage_<i>` for the selection, if any, and each of the plan's `totals`, int64
-        steps; ascending by key.
+        `sums:<number>`: key_high, key_low, then `stage_<i>` for the selection, if any, and each number of the plan's `totals`,
+        int64 steps; ascending by key.
     """
     units, keys = joined_ids(batches, "unit"), joined_ids(batches, "key")
     groups = cap_keys(group_pairs(units, keys), plan.cap)
@@ -88,9 +80,10 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
     )
     pair_keys = keys.take(pairs.firsts)
     by_key = group_ids(pair_keys)
-    bounded = [vector.bounded(rows) for vector in plan.totals]
-    if plan.selection is not None:
-        bounded.insert(0, plan.selection.weights[rows.keys_of_unit()])
+    bounded = [] if plan.selection is None else [plan.selection.weights[rows.keys_of_unit()]]
+    for vector in plan.totals:
+        steps = vector.bounded(rows)
+        bounded += [steps] if steps.ndim == 1 else list(steps.T)
     stages: Columns = {f"stage_{number}": by_key.add_up(values) for number, values in enumerate(bounded)}
     return named_batch(named_of(batches), id_columns(pair_keys.take(by_key.firsts), "key") | stages)
 
@@ -125,11 +118,6 @@ def add_up_bins(name: str, keys: Ids, bins: Ints, steps: Ints) -> pa.RecordBatch
     cells = group_bins(by_key, bins)
     sums: Columns = {"bin": narrowed(cells.bins), "steps": cells.rows.add_up(steps)}
     return named_batch(name, id_columns(keys.take(by_key.firsts).take(cells.groups), "key") | sums)
-
-
-def named_of(batches: Sequence[pa.RecordBatch]) -> str:
-    """The table that batches are of."""
-    return str(batches[0].schema.metadata[b"table"].decode())
 
 
 def merge_names(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from privacy.grid import Ints
 from privacy.ids import Ids
-from transforms.grouping import cut
+from transforms.grouping import Groups, cut, group_bins
 
 _BYTES_BY_VALUE = 1 << 20
 _NAME = b"table"
@@ -43,6 +43,44 @@ def narrowed(values: Ints) -> NDArray[np.integer]:
     """The same integers in the narrowest type that holds them."""
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
     return values.astype(np.min_scalar_type(high) if low == 0 else np.min_scalar_type(min(low, -high - 1)))
+
+
+def joined(batches: Sequence[pa.RecordBatch], column: str) -> Ints:
+    """A column of several batches, one after the other. int64, whatever narrower types they came in."""
+    return np.concatenate([batch[column].to_numpy().astype(np.int64) for batch in batches])
+
+
+def joined_ids(batches: Sequence[pa.RecordBatch], prefix: str) -> Ids:
+    """The ids of several batches, one after the other."""
+    parts = [ids_of(batch, prefix) for batch in batches]
+    return Ids(np.concatenate([part.high for part in parts]), np.concatenate([part.low for part in parts]))
+
+
+def named_of(batches: Sequence[pa.RecordBatch]) -> str:
+    """The table that batches are of."""
+    return str(batches[0].schema.metadata[b"table"].decode())
+
+
+def unit_tables(
+    number: int, units: Ids, keys: Ids, pairs: Groups, tallies: Iterable[Ints], bins: Iterable[Ints]
+) -> list[pa.RecordBatch]:
+    """The tables `sums:<number>` and `bins:<number>:<vector>` of events.
+
+    Args:
+        units, keys: of each event.
+        pairs: of the events by unit and key, or each alone.
+        tallies: int64, shape (n,) each: what each event adds to each tally.
+        bins: int64, shape (n,) each: the bin of each event in each of the `BinVector`s; -1 for none.
+    """
+    pair_units, pair_keys = units.take(pairs.firsts), keys.take(pairs.firsts)
+    sums: Columns = {f"tally_{place}": narrowed(pairs.add_up(steps)) for place, steps in enumerate(tallies)}
+    tables = [named_batch(f"sums:{number}", id_columns(pair_units, "unit") | id_columns(pair_keys, "key") | sums)]
+    for place, found in enumerate(bins):
+        cells = group_bins(pairs, found)
+        ids = id_columns(pair_units.take(cells.groups), "unit") | id_columns(pair_keys.take(cells.groups), "key")
+        counts: Columns = {"bin": narrowed(cells.bins), "events": narrowed(cells.rows.add_up(np.ones(len(found), np.int64)))}
+        tables.append(named_batch(f"bins:{number}:{place}", ids | counts))
+    return tables
 
 
 def encode(batches: Iterable[pa.RecordBatch]) -> bytes:

@@ -10,7 +10,6 @@ import pyarrow as pa
 from privacy.grid import Floats, Ints
 from privacy.ids import Ids
 from privacy.metrics.base import NoisySums
-from privacy.noise import add_gaussian
 from privacy.selection import select_keys
 from privacy.vectors import BinVector, Vector
 from transforms.columns import is_integer
@@ -78,29 +77,25 @@ def release_keys(
     if plan.selection is None:
         published, named, summed = listed, np.arange(len(listed.high)), locate(listed, keys)
     else:
-        summed = select_keys(_stage_sums(sums, 0), plan.selection.scale, plan.selection.threshold)
+        summed = select_keys(_stage_sums(sums, 0), plan.selection.noise, plan.selection.threshold)
         published = keys.take(summed)
         named = locate(published, listed)
     exact: dict[Vector | BinVector, Ints] = {}
-    for number, total in enumerate(plan.totals, start=plan.selection is not None):
-        exact[total] = np.where(summed >= 0, np.append(_stage_sums(sums, number), 0)[summed], 0)
+    number = int(plan.selection is not None)
+    for total in plan.totals:
+        exact[total] = _total_sums(sums, number, total.width, summed)
+        number += total.width
     for vector, table in zip(plan.bins, bins, strict=True):
         exact[vector] = vector.nodes(_bin_sums(table, published, vector.bins.count))
-    noisy = {
-        stage.vector: NoisySums(_add_noise(exact[stage.vector], stage.scale), stage.grid, stage.scale) for stage in plan.vectors
-    }
+    noisy = {stage.vector: NoisySums(stage.noise.add(exact[stage.vector]), stage.grid, stage.noise) for stage in plan.vectors}
     columns: dict[str, pa.Array | Ints | Floats] = {
         column: names[f"column_{number}"].take(pa.array(named)) for number, column in enumerate(release.key_columns)
     }
     for part in plan.metrics:
         metric = part.metric
-        integers = metric.column is not None and is_integer(value_types[metric.column])
+        integers = all(is_integer(value_types[column]) for column in metric.value_names)
         columns |= metric.columns([noisy[stage.vector] for stage in part.stages], integers=integers)
     return named_batch(plan.name, columns)
-
-
-def _add_noise(sums: Ints, scale: float) -> Ints:
-    return add_gaussian(sums.ravel(), scale).reshape(sums.shape)
 
 
 def _bin_sums(table: pa.RecordBatch | None, keys: Ids, bins: int) -> Ints:
@@ -111,6 +106,12 @@ def _bin_sums(table: pa.RecordBatch | None, keys: Ids, bins: int) -> Ints:
         found = np.flatnonzero(places >= 0)
         sums[places[found], table["bin"].to_numpy()[found]] = table["steps"].to_numpy()[found]
     return sums
+
+
+def _total_sums(sums: pa.RecordBatch | None, first: int, width: int, rows: Ints) -> Ints:
+    """The sums of so many stage columns at these rows, 0 where a row is -1. int64 (n,), or (n, width) of more than one."""
+    columns = [np.where(rows >= 0, np.append(_stage_sums(sums, number), 0)[rows], 0) for number in range(first, first + width)]
+    return columns[0] if width == 1 else np.stack(columns, axis=1)
 
 
 def _stage_sums(sums: pa.RecordBatch | None, number: int) -> Ints:

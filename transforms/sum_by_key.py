@@ -7,8 +7,8 @@ import apache_beam as beam
 import pyarrow as pa
 
 from privacy.plan import ReleasePlan
-from transforms.bound_contributions import Grouped, add_up_bins, joined, joined_ids, merge_names, named_of
-from transforms.exchange import Columns, Exchange, encode, id_columns, named_batch
+from transforms.bound_contributions import Grouped, add_up_bins, merge_names
+from transforms.exchange import Columns, Exchange, encode, id_columns, joined, joined_ids, named_batch, named_of
 from transforms.grouping import group_ids
 from transforms.sum_by_unit import ReleaseInput
 from transforms.work_folder import WorkFolder, guarded
@@ -50,7 +50,8 @@ def sum_by_key(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) -> pa.Recor
     """Adds up tables of `bound_contributions`: same columns, each key once, ascending."""
     keys = joined_ids(batches, "key")
     by_key = group_ids(keys)
-    columns = [f"stage_{number}" for number in range(len(plan.totals) + (plan.selection is not None))]
+    numbers = sum(vector.width for vector in plan.totals) + (plan.selection is not None)
+    columns = [f"stage_{number}" for number in range(numbers)]
     stages: Columns = {column: by_key.add_up(joined(batches, column)) for column in columns}
     return named_batch(named_of(batches), id_columns(keys.take(by_key.firsts), "key") | stages)
 

@@ -1,6 +1,6 @@
 """Per batch: events become integer sums per unit and key, cut by unit for the first shuffle."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import apache_beam as beam
@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from privacy.bins import NO_BIN, Categories, Ranges
+from privacy.grid import Ints
 from privacy.ids import Ids, make_ids
 from privacy.plan import ReleasePlan
 from privacy.tallies import Events, Values
 from transforms.columns import as_id_words, as_key, is_given, usable_values
-from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch, narrowed
-from transforms.grouping import cap_keys, group_bins, group_ids, group_pairs, locate, ungrouped, worth_grouping
+from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch, narrowed, unit_tables
+from transforms.grouping import cap_keys, group_ids, group_pairs, locate, ungrouped, worth_grouping
 from transforms.public_keys import PublicKeys
 from transforms.read_events import EventBatch
 from transforms.work_folder import WorkFolder, guarded
@@ -107,7 +108,8 @@ def sum_by_unit(
     Returns:
         For each release `sums:<number>` (unit_high, unit_low, key_high, key_low, then each tally), ascending in the first
         16 bits of the unit, and not always one row per unit and key; for each `BinVector` of the plan `bins:<number>:<vector>`
-        (the same ids, then bin and events), in the same order;
+        (the same ids, then bin and events), in the same order; where bounds sample, instead `events:<number>`, one row an
+        event (the same ids, then tally_<i> and bin_<i>);
         for private keys `names:<number>` (key_high, key_low, then the key columns), ascending by key.
     """
     if unit.columns:
@@ -138,23 +140,29 @@ def _sum_release(
         rows = np.flatnonzero(locate(keys, ids_of(public, "key")) >= 0)
         events, units, keys = events.take(rows), units.take(rows), keys.take(rows)
     cap = release.plan.cap
-    group = not alone and worth_grouping(units, keys, cap)  # an event that is a unit by itself has nothing to be grouped with
+    # An event that is a unit by itself has nothing to be grouped with, and to choose among events takes each by itself.
+    group = not alone and not release.plan.bounds.sampling and worth_grouping(units, keys, cap)
     pairs = cap_keys(group_pairs(units, keys), cap).pairs if group else ungrouped(units)
-    pair_units, pair_keys = units.take(pairs.firsts), keys.take(pairs.firsts)
-    sums: Columns = {
-        f"tally_{number}": narrowed(pairs.add_up(steps)) for number, steps in enumerate(tally_steps(events, release))
-    }
-    name = f"sums:{release.number}"
-    tables = [named_batch(name, id_columns(pair_units, "unit") | id_columns(pair_keys, "key") | sums)]
-    for number, bins in enumerate(event_bins(events, release)):
-        cells = group_bins(pairs, bins)
-        ids = id_columns(pair_units.take(cells.groups), "unit") | id_columns(pair_keys.take(cells.groups), "key")
-        counts: Columns = {"bin": narrowed(cells.bins), "events": narrowed(cells.rows.add_up(np.ones(len(bins), np.int64)))}
-        tables.append(named_batch(f"bins:{release.number}:{number}", ids | counts))
+    tallies, bins = tally_steps(events, release), event_bins(events, release)
+    if release.plan.bounds.sampling:
+        tables = [_events_table(release.number, units, keys, pairs.order, tallies, bins)]
+    else:
+        tables = unit_tables(release.number, units, keys, pairs, tallies, bins)
     if public is None:
+        pair_keys = keys.take(pairs.firsts)
         by_key = group_ids(pair_keys)
         tables.append(names_batch(release, pair_keys.take(by_key.firsts), columns, pairs.firsts[by_key.firsts]))
     return tables
+
+
+def _events_table(
+    number: int, units: Ids, keys: Ids, order: Ints, tallies: Iterable[Ints], bins: Iterable[Ints]
+) -> pa.RecordBatch:
+    """Each event by itself, in this order: its unit, its key, what it adds to each tally, and its bins."""
+    ids = id_columns(units.take(order), "unit") | id_columns(keys.take(order), "key")
+    steps: Columns = {f"tally_{place}": narrowed(steps[order]) for place, steps in enumerate(tallies)}
+    found: Columns = {f"bin_{place}": narrowed(found[order]) for place, found in enumerate(bins)}
+    return named_batch(f"events:{number}", ids | steps | found)
 
 
 def tally_steps(events: pa.RecordBatch, release: ReleaseInput) -> Iterator[NDArray[np.int64]]:

@@ -15,6 +15,7 @@ from privacy.metrics.mean import MeanMetric
 from privacy.metrics.quantiles import QuantilesMetric
 from privacy.metrics.sum import SumMetric
 from privacy.metrics.variance import StddevMetric, VarianceMetric
+from privacy.metrics.vector_sum import VectorSumMetric
 
 METRICS: tuple[type[Metric], ...] = (
     CountMetric,
@@ -25,6 +26,7 @@ METRICS: tuple[type[Metric], ...] = (
     QuantilesMetric,
     HistogramMetric,
     FrequencyMetric,
+    VectorSumMetric,
 )
 
 KINDS = tuple(metric.kind for metric in METRICS)

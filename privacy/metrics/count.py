@@ -1,9 +1,13 @@
 """Counts of events and of units."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from privacy.metrics.base import Bounds, Columns, Metric, NoisySums, Part, value_columns
+from pydantic import Field, model_validator
+
+from privacy.bounds import UnitBounds
+from privacy.fields import Number
+from privacy.metrics.base import Columns, Metric, NoisySums, Part, value_columns
 from privacy.tallies import Events
 from privacy.vectors import CountVector, UnitVector, Vector
 
@@ -14,13 +18,18 @@ class CountMetric(Metric):
     kind: ClassVar[str] = "count"
 
     count: Literal["events", "units"]
+    norm: Annotated[Number, Field(ge=1, le=2**28)] | None = Field(
+        None, description="of one unit's events in all keys: their root of squares, or their sum with Laplace noise"
+    )
 
-    def parts(self, bounds: Bounds) -> tuple[Part, ...]:
-        vector: Vector
-        if self.count == "units":
-            vector = UnitVector(bounds.keys_per_unit)
-        else:
-            vector = CountVector(Events(), bounds.keys_per_unit, bounds.rows_per_key)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.norm is not None and self.count == "units":
+            raise ValueError("norm is given, but a unit counts at most 1 in a key; remove norm, or write count: events")
+        return self
+
+    def parts(self, bounds: UnitBounds) -> tuple[Part, ...]:
+        vector: Vector = UnitVector(bounds) if self.count == "units" else CountVector(Events(), bounds, self.norm)
         return (Part("", 1.0, vector),)
 
     def columns(self, sums: Sequence[NoisySums], *, integers: bool) -> Columns:

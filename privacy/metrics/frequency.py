@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from privacy.bins import Categories
-from privacy.metrics.base import Bounds, Column, Columns, Metric, NoisySums, Part, Strict, Text, bin_columns
+from privacy.bounds import UnitBounds
+from privacy.fields import Column, Strict, Text
+from privacy.metrics.base import Columns, Metric, NoisySums, Part, each_column
 from privacy.metrics.histogram import MOST_BINS
 from privacy.vectors import BinVector
 
@@ -53,8 +55,8 @@ class FrequencyMetric(Metric):
     def names(self) -> tuple[str, ...]:
         return tuple(f"{self.name}_{_ending(value)}" for value in self.frequency.values)
 
-    def parts(self, bounds: Bounds) -> tuple[Part, ...]:
-        return (Part("", 1.0, BinVector(self.categories, bounds.keys_per_unit, bounds.rows_per_key)),)
+    def parts(self, bounds: UnitBounds) -> tuple[Part, ...]:
+        return (Part("", 1.0, BinVector(self.categories, bounds)),)
 
     def columns(self, sums: Sequence[NoisySums], *, integers: bool) -> Columns:
-        return bin_columns(self.names, sums[0])
+        return each_column(self.names, sums[0], integers=True)

@@ -8,7 +8,9 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from privacy.bins import Ranges
-from privacy.metrics.base import Bounds, Column, Columns, End, Metric, NoisySums, Part, Strict, bin_columns
+from privacy.bounds import UnitBounds
+from privacy.fields import Column, End, Strict
+from privacy.metrics.base import Columns, Metric, NoisySums, Part, each_column
 from privacy.vectors import BinVector
 
 MOST_BINS = 100
@@ -48,9 +50,9 @@ class HistogramMetric(Metric):
     def names(self) -> tuple[str, ...]:
         return tuple(f"{self.name}_{number}" for number in range(1, len(self.histogram.bins)))
 
-    def parts(self, bounds: Bounds) -> tuple[Part, ...]:
+    def parts(self, bounds: UnitBounds) -> tuple[Part, ...]:
         ranges = Ranges(self.histogram.of, self.histogram.bins)
-        return (Part("", 1.0, BinVector(ranges, bounds.keys_per_unit, bounds.rows_per_key)),)
+        return (Part("", 1.0, BinVector(ranges, bounds)),)
 
     def columns(self, sums: Sequence[NoisySums], *, integers: bool) -> Columns:
-        return bin_columns(self.names, sums[0])
+        return each_column(self.names, sums[0], integers=True)

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from privacy.intervals import ratio_interval
-from privacy.metrics.base import Bounds, Clip, Column, Columns, Metric, NoisySums, Part
+from privacy.bounds import UnitBounds
+from privacy.fields import Clip, Column
+from privacy.metrics.base import Columns, Metric, NoisySums, Part, mean_interval
 from privacy.tallies import Values
 from privacy.vectors import CentredVector, CountVector
 
@@ -27,8 +28,8 @@ class MeanMetric(Metric):
     def middle(self) -> float:
         return self.clip[0] / 2 + self.clip[1] / 2
 
-    def parts(self, bounds: Bounds) -> tuple[Part, ...]:
-        counts = CountVector(Values(self.mean), bounds.keys_per_unit, bounds.rows_per_key)
+    def parts(self, bounds: UnitBounds) -> tuple[Part, ...]:
+        counts = CountVector(Values(self.mean), bounds)
         # The count's noise matters only as far as a mean is away from the middle, so the sum gets more of the share.
         return (
             Part("sum", 2 / 3, CentredVector(self.mean, *self.clip, counts)),
@@ -39,7 +40,7 @@ class MeanMetric(Metric):
         amounts, counts = sums
         low, high = self.clip
         reach = high / 2 - low / 2
-        ends = ratio_interval(amounts.values, counts.values, amounts.deviation, counts.deviation, reach)
+        ends = mean_interval(amounts, counts, reach)
         positive = counts.values > 0
         ratio = np.where(positive, amounts.values / np.where(positive, counts.values, 1.0), 0.0)
         value = np.clip(self.middle + ratio, low, high)

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from privacy.bins import Ranges
+from privacy.bounds import UnitBounds
+from privacy.fields import Clip, Column, Number, Strict
 from privacy.grid import Floats, Ints
-from privacy.intervals import QUANTILE
-from privacy.metrics.base import Bounds, Clip, Column, Columns, Metric, NoisySums, Number, Part, Strict
+from privacy.intervals import COVERAGE
+from privacy.metrics.base import Columns, Metric, NoisySums, Part
 from privacy.vectors import BRANCHES, TreeVector
 
 LEAVES = BRANCHES**2
@@ -58,29 +60,30 @@ class QuantilesMetric(Metric):
         """Of the leaves. float64 (257,)."""
         return np.linspace(*self.quantiles.clip, LEAVES + 1)
 
-    def parts(self, bounds: Bounds) -> tuple[Part, ...]:
+    def parts(self, bounds: UnitBounds) -> tuple[Part, ...]:
         ranges = Ranges(self.quantiles.of, tuple(self.edges.tolist()))
-        return (Part("", 1.0, TreeVector(ranges, bounds.keys_per_unit, bounds.rows_per_key)),)
+        return (Part("", 1.0, TreeVector(ranges, bounds)),)
 
     def columns(self, sums: Sequence[NoisySums], *, integers: bool) -> Columns:
-        values, deviation = sums[0].values, sums[0].deviation
+        values = sums[0].values
+        reach = sums[0].deviation * sums[0].noise.combined_reach(COVERAGE)
         columns: dict[str, Floats] = {}
         for name, at in zip(self.names, self.quantiles.at, strict=True):
-            blocks = [self._quantile(values[row : row + _BLOCK], deviation, at) for row in range(0, max(len(values), 1), _BLOCK)]
+            blocks = [self._quantile(values[row : row + _BLOCK], reach, at) for row in range(0, max(len(values), 1), _BLOCK)]
             for suffix, parts in zip(("", "_low", "_high"), zip(*blocks, strict=True), strict=True):
                 columns[f"{name}{suffix}"] = np.concatenate(parts)
         return columns
 
-    def _quantile(self, nodes: Floats, deviation: float, at: float) -> tuple[Floats, Floats, Floats]:
+    def _quantile(self, nodes: Floats, reach: float, at: float) -> tuple[Floats, Floats, Floats]:
         """A quantile of each key, and the ends of its interval. float64 (n, 272) to float64 (n,) each.
 
         Source: docs/guarantee.md, "Trees".
         """
         ranks = nodes @ _ranks().T
         excess = ranks - at * ranks[:, -1:]
-        reach = QUANTILE * deviation * _deviations(at)
-        low = self.edges[np.maximum(_first(excess >= -reach) - 1, 0)]
-        high = self.edges[np.minimum(_last(excess <= reach) + 1, LEAVES)]
+        reaches = reach * _deviations(at)
+        low = self.edges[np.maximum(_first(excess >= -reaches) - 1, 0)]
+        high = self.edges[np.minimum(_last(excess <= reaches) + 1, LEAVES)]
         # Noise lets the ranks rise and fall: the middle between where they first reach the quantile, and last miss it.
         value = (self._crossing(excess, _first(excess >= 0)) + self._crossing(excess, _last(excess < 0) + 1)) / 2
         low, high = np.minimum(low, high), np.maximum(low, high)

@@ -5,11 +5,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from privacy.bounds import UnitBounds
+from privacy.fields import Clip, Column
 from privacy.grid import Floats
-from privacy.intervals import HALF_QUANTILE, ratio_interval
-from privacy.metrics.base import Bounds, Clip, Column, Columns, Metric, NoisySums, Part
+from privacy.intervals import COVERAGE
+from privacy.metrics.base import Columns, Metric, NoisySums, Part, mean_interval
 from privacy.tallies import Values
 from privacy.vectors import CentredVector, CountVector, SquaresVector
+
+_BOTH = (1 + COVERAGE) / 2
+"""Two intervals of it hold both at once with at least 95%."""
 
 
 class _Spread(Metric):
@@ -22,9 +27,9 @@ class _Spread(Metric):
         """Half of the clip's width."""
         return self.clip[1] / 2 - self.clip[0] / 2
 
-    def parts(self, bounds: Bounds) -> tuple[Part, ...]:
+    def parts(self, bounds: UnitBounds) -> tuple[Part, ...]:
         assert self.column is not None
-        counts = CountVector(Values(self.column), bounds.keys_per_unit, bounds.rows_per_key)
+        counts = CountVector(Values(self.column), bounds)
         return (
             Part("squares", 0.4, SquaresVector(self.column, *self.clip, counts)),
             Part("sum", 0.4, CentredVector(self.column, *self.clip, counts)),
@@ -43,15 +48,8 @@ class _Spread(Metric):
         mean = np.clip(np.where(positive, amounts.values / divisor, 0.0), -self.reach, self.reach)
         square = np.where(positive, squares.values / divisor, 0.0) + largest / 2
         value = np.clip(np.clip(square, 0, largest) - mean**2, 0, largest)
-        lowest, highest = (
-            end + largest / 2
-            for end in ratio_interval(
-                squares.values, counts.values, squares.deviation, counts.deviation, largest / 2, HALF_QUANTILE
-            )
-        )
-        left, right = ratio_interval(
-            amounts.values, counts.values, amounts.deviation, counts.deviation, self.reach, HALF_QUANTILE
-        )
+        lowest, highest = (end + largest / 2 for end in mean_interval(squares, counts, largest / 2, _BOTH))
+        left, right = mean_interval(amounts, counts, self.reach, _BOTH)
         nearest = np.where((left < 0) & (right > 0), 0.0, np.minimum(left**2, right**2))
         low = np.clip(lowest - np.maximum(left**2, right**2), 0, largest)
         high = np.clip(highest - nearest, 0, largest)

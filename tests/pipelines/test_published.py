@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from transforms import release_keys
+from privacy.noise import Noise
 
 KEYS = {
     "text": (pa.string(), pa.string()),
@@ -135,13 +135,13 @@ def test_r2_no_noise_lets_a_run_fail(project, monkeypatch, noise):
     cells = {"least": ends[:1], "most": ends[1:2], "zero": ends[2:3], "mixed": ends}[noise]
     drawn: list[int] = []
 
-    def draw(values: Any, _: float) -> Any:
+    def draw(_: Noise, values: Any) -> Any:
         drawn.append(len(values))
         return np.resize(np.roll(cells, len(drawn)), len(values))
 
     project.release["keys"]["values"] = {"shop": ["ash", "birch", "cedar", "nowhere"]}
     assert project.run(run_id="usual").status == 0
-    monkeypatch.setattr(release_keys, "add_gaussian", draw)
+    monkeypatch.setattr(Noise, "add", draw)
     ended = project.run()
     assert ended.status == 0, ended.complaint
     assert sum(drawn) >= 5 * 4

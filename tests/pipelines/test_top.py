@@ -2,7 +2,7 @@
 
 import pytest
 
-from transforms import release_keys
+from privacy.noise import Noise
 
 MANY = [f"shop{number:02d}" for number in range(30)]
 
@@ -17,7 +17,7 @@ def asked(project):
 
 def of_one_draw(project, top, monkeypatch):
     """The same draw with and without `top`: of no noise at all, so that shops without data are equal."""
-    monkeypatch.setattr(release_keys, "add_gaussian", lambda values, scale: values.copy())
+    monkeypatch.setattr(Noise, "add", lambda noise, values: values.copy())
     assert project.run(run_id="all").status == 0
     project.release["top"] = top
     assert project.run(run_id="top").status == 0

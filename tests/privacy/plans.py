@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from privacy.bounds import UnitBounds
 from privacy.release import Budget, Release
 
 ALL_METRICS: list[dict[str, Any]] = [
@@ -12,6 +13,11 @@ ALL_METRICS: list[dict[str, Any]] = [
     {"name": "spread", "variance": "v", "clip": [-1, 1]},
     {"name": "root", "stddev": "v", "clip": [-1, 1]},
 ]
+
+
+def unit_bounds(keys: int, rows: int, order: int = 2) -> UnitBounds:
+    """The bounds of a vector."""
+    return UnitBounds(keys_per_unit=keys, rows_per_key=rows, order=order)
 
 
 def budget(epsilon: float = 1.0, delta: float = 1e-6) -> Budget:

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.bins import NO_BIN, Categories, Ranges
-from privacy.metrics.base import Bounds, NoisySums
+from privacy.metrics.base import NoisySums
 from privacy.metrics.frequency import FrequencyMetric
 from privacy.metrics.histogram import HistogramMetric
+from privacy.noise import GaussianNoise
 from privacy.tallies import MOST_EVENTS, Events
 from privacy.vectors import BinVector, CountVector, UnitCells, UnitRows
 from tests.privacy.cases import CASES
-from tests.privacy.plans import release
+from tests.privacy.plans import release, unit_bounds
 
 _LARGEST = float(np.finfo(np.float64).max)
 _TINY = 5e-324
@@ -90,7 +91,7 @@ def test_any_value_and_any_edges(edges: set[float], values: list[float]) -> None
 
 
 def _vector(bounds: tuple[int, int]) -> BinVector:
-    return BinVector(_BINS, *bounds)
+    return BinVector(_BINS, unit_bounds(*bounds))
 
 
 def _cells(*units: Sequence[Sequence[int]]) -> UnitCells:
@@ -106,7 +107,7 @@ def _cells(*units: Sequence[Sequence[int]]) -> UnitCells:
 def _counted(bounds: tuple[int, int], unit: Sequence[Sequence[int]]) -> list[int]:
     """What a count of the same events lets in of each key."""
     events = np.array([sum(key) for key in unit], np.int64)
-    return CountVector(Events(), *bounds).bounded(UnitRows(np.array([0]), {Events(): events}, len(unit))).tolist()
+    return CountVector(Events(), unit_bounds(*bounds)).bounded(UnitRows(np.array([0]), {Events(): events}, len(unit))).tolist()
 
 
 def _square(steps: np.ndarray) -> int:
@@ -175,9 +176,9 @@ def test_keys_with_one_bin_are_counted_like_events(bounds: tuple[int, int], unit
 
 def test_the_norm_is_that_of_a_count() -> None:
     """r sqrt(k), however many bins there are."""
-    count = CountVector(Events(), 30, 5)
+    count = CountVector(Events(), unit_bounds(30, 5))
     for bins in (_BINS, Categories("c", tuple(map(str, range(100)))), Ranges("v", (0.0, 1.0))):
-        vector = BinVector(bins, 30, 5)
+        vector = BinVector(bins, unit_bounds(30, 5))
         assert (vector.norm, vector.grid) == (count.norm, count.grid)
         assert 5 * math.sqrt(30) <= vector.norm * vector.grid.step <= 5 * math.sqrt(30) + vector.grid.step
 
@@ -216,12 +217,12 @@ def test_nobody_and_nothing() -> None:
 
 def test_the_parts_of_a_metric_of_bins() -> None:
     """One vector, so one stage and the whole share; metrics that ask for the same bins share it."""
-    bounds = Bounds(keys_per_unit=30, rows_per_key=5)
+    bounds = unit_bounds(30, 5)
     histogram = HistogramMetric.model_validate({"name": "h", "histogram": {"of": "v", "bins": [0, 5, 9]}})
     frequency = FrequencyMetric.model_validate({"name": "f", "frequency": {"of": "c", "values": ["Web Shop", "b"]}})
     (ranges,), (categories,) = histogram.parts(bounds), frequency.parts(bounds)
-    assert (ranges.vector, ranges.weight) == (BinVector(Ranges("v", (0.0, 5.0, 9.0)), 30, 5), 1.0)
-    assert (categories.vector, categories.weight) == (BinVector(Categories("c", ("Web Shop", "b")), 30, 5), 1.0)
+    assert (ranges.vector, ranges.weight) == (BinVector(Ranges("v", (0.0, 5.0, 9.0)), bounds), 1.0)
+    assert (categories.vector, categories.weight) == (BinVector(Categories("c", ("Web Shop", "b")), bounds), 1.0)
     assert (histogram.column, histogram.categories) == ("v", None)
     assert (frequency.column, frequency.categories) == (None, Categories("c", ("Web Shop", "b")))
     again = HistogramMetric.model_validate({"name": "g", "histogram": {"of": "v", "bins": [0.0, 5, 9]}})
@@ -231,9 +232,9 @@ def test_the_parts_of_a_metric_of_bins() -> None:
 def test_each_bin_has_columns_of_its_own() -> None:
     """In the order of the bins: value and interval, whole numbers also where the noisy sums are none."""
     metric = FrequencyMetric.model_validate({"name": "f", "frequency": {"of": "c", "values": ["Web Shop", "b"]}})
-    vector = metric.parts(Bounds(keys_per_unit=1, rows_per_key=1))[0].vector
+    vector = metric.parts(unit_bounds(1, 1))[0].vector
     one = 1 << -vector.grid.exponent
-    sums = NoisySums(np.array([[one, 2 * one + one // 4], [-one, 0], [3 * one, 5]]), vector.grid, one / 1.96)
+    sums = NoisySums(np.array([[one, 2 * one + one // 4], [-one, 0], [3 * one, 5]]), vector.grid, GaussianNoise(one / 1.96))
     columns = metric.columns([sums], integers=False)
     assert list(columns) == ["f_web_shop", "f_web_shop_low", "f_web_shop_high", "f_b", "f_b_low", "f_b_high"]
     assert {column.dtype for column in columns.values()} == {np.dtype(np.int64)}

@@ -115,7 +115,7 @@ def test_n8_norms_are_exact() -> None:
         one = _random_release(rng, "r")
         r, k = one.bounds.rows_per_key, one.bounds.keys_per_unit
         for metric in one.metrics:
-            for part in metric.parts(one.bounds):
+            for part in metric.parts(one.bounds.unit):
                 vector = part.vector
                 seen.add(type(vector))
                 # The norm of events per unit with bounds r and k is r sqrt(k); each kind brings so much per event.

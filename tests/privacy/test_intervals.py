@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from mpmath import erf, mp, mpf, sqrt
 
 from privacy.grid import Grid
-from privacy.intervals import COVERAGE, QUANTILE, ratio_interval, sum_interval
+from privacy.intervals import COVERAGE, ratio_interval
 from privacy.metrics.base import NoisySums
 from privacy.metrics.mean import MeanMetric
+from privacy.noise import GaussianNoise
 from tests.privacy.cases import CASES
 
+QUANTILE = GaussianNoise(1.0).reach(COVERAGE)
 RNG = np.random.default_rng(40)
 
 
@@ -35,7 +37,7 @@ def test_the_quantile_belongs_to_the_coverage() -> None:
 
 def test_a_sum_has_the_same_room_on_both_sides() -> None:
     """1.96 deviations each."""
-    low, high = sum_interval(np.array([0.0, 100.0, -5.0]), 10.0)
+    low, high = NoisySums(np.array([0, 100, -5]), Grid(0), GaussianNoise(10.0)).interval()
     assert low == pytest.approx(np.array([-19.59964, 80.40036, -24.59964]))
     assert high == pytest.approx(np.array([19.59964, 119.59964, 14.59964]))
 
@@ -46,7 +48,7 @@ def test_ratios_are_fiellers(count_over_noise: float) -> None:
     deviation = 0.4
     count = count_over_noise * deviation
     for ratio in (0.0, 0.3, -0.9):
-        low, high = ratio_interval(np.array([ratio * count]), np.array([count]), deviation / 2, deviation, 1e6)
+        low, high = ratio_interval(np.array([ratio * count]), np.array([count]), deviation / 2, deviation, 1e6, QUANTILE)
         exact = fieller(ratio * count, count, deviation / 2, deviation)
         assert exact is not None
         width = float(exact[1] - exact[0])
@@ -64,7 +66,7 @@ def test_n6_no_noise_gives_a_nan_or_leaves_the_reach(draws: list[tuple[int, int]
     amounts = Grid(exponent).to_values(np.array([draw[0] for draw in draws]))
     counts = Grid(-20).to_values(np.array([draw[1] for draw in draws]))
     reach = 10.0
-    low, high = ratio_interval(amounts, counts, scale * 2.0**exponent, scale * 2.0**-20, reach)
+    low, high = ratio_interval(amounts, counts, scale * 2.0**exponent, scale * 2.0**-20, reach, QUANTILE)
     assert (low >= -reach).all()
     assert (high <= reach).all()
     assert (low <= high).all()
@@ -85,7 +87,9 @@ def test_a_mean_lies_in_its_interval_and_the_interval_in_the_clip(
     """clip low <= low <= mean <= high <= clip high, to the last bit, whatever the noisy steps are."""
     metric = MeanMetric(name="m", mean="v", clip=(low, low + width))
     amounts, counts = (np.array([draw[part] for draw in draws]) for part in (0, 1))
-    columns = metric.columns([NoisySums(amounts, Grid(-20), scale), NoisySums(counts, Grid(-22), scale)], integers=False)
+    columns = metric.columns(
+        [NoisySums(amounts, Grid(-20), GaussianNoise(scale)), NoisySums(counts, Grid(-22), GaussianNoise(scale))], integers=False
+    )
     assert set(columns) == {"m", "m_low", "m_high"}
     assert (low <= columns["m_low"]).all()
     assert (columns["m_low"] <= columns["m"]).all()
@@ -96,8 +100,8 @@ def test_a_mean_lies_in_its_interval_and_the_interval_in_the_clip(
 def test_a_mean_without_a_clear_count_may_be_anything_in_the_clip() -> None:
     """Its interval is the whole clip; without a positive count its value is the middle."""
     metric = MeanMetric(name="m", mean="v", clip=(2.0, 10.0))
-    counts = NoisySums(np.array([-5, 0, 1, 19]), Grid(0), 10.0)
-    columns = metric.columns([NoisySums(np.array([7, 7, 7, 7]), Grid(0), 10.0), counts], integers=False)
+    counts = NoisySums(np.array([-5, 0, 1, 19]), Grid(0), GaussianNoise(10.0))
+    columns = metric.columns([NoisySums(np.array([7, 7, 7, 7]), Grid(0), GaussianNoise(10.0)), counts], integers=False)
     assert columns["m_low"].tolist() == [2.0] * 4
     assert columns["m_high"].tolist() == [10.0] * 4
     assert columns["m"][:2].tolist() == [6.0, 6.0]
@@ -106,6 +110,6 @@ def test_a_mean_without_a_clear_count_may_be_anything_in_the_clip() -> None:
 def test_an_interval_is_never_empty_where_something_is_known() -> None:
     """1e5 clear counts: the interval has a width, and the estimate lies inside."""
     amounts, counts = RNG.normal(50, 10, 100_000), RNG.normal(200, 10, 100_000)
-    low, high = ratio_interval(amounts, counts, 10.0, 10.0, 1e3)
+    low, high = ratio_interval(amounts, counts, 10.0, 10.0, 1e3, QUANTILE)
     assert (low < amounts / counts).all()
     assert (amounts / counts < high).all()

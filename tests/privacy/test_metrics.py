@@ -6,26 +6,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from privacy.bounds import UnitBounds
 from privacy.grid import Grid
 from privacy.metrics import KINDS
-from privacy.metrics.base import Bounds, NoisySums, value_columns
+from privacy.metrics.base import NoisySums, value_columns
 from privacy.metrics.count import CountMetric
 from privacy.metrics.mean import MeanMetric
 from privacy.metrics.sum import SumMetric
 from privacy.metrics.variance import StddevMetric, VarianceMetric
+from privacy.noise import GaussianNoise
 from privacy.tallies import Amounts, Events, Squares, Values
 from privacy.vectors import CentredVector, CountVector, SquaresVector, SumVector, UnitVector
 from tests.privacy.cases import CASES
-from tests.privacy.plans import release
+from tests.privacy.plans import release, unit_bounds
 
-BOUNDS = Bounds(keys_per_unit=30, rows_per_key=5)
+BOUNDS = unit_bounds(30, 5)
 
 
 @CASES
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20), st.integers(-29, 40), st.floats(0.01, 1e15))
 def test_integers_are_rounded_outwards(steps: list[int], exponent: int, scale: float) -> None:
     """Value, low and high are int64, in order, around what the floats say; nothing fails at the ends of the type."""
-    sums = NoisySums(np.array(steps, np.int64), Grid(exponent), scale)
+    sums = NoisySums(np.array(steps, np.int64), Grid(exponent), GaussianNoise(scale))
     whole, exact = value_columns("n", sums, integers=True), value_columns("n", sums, integers=False)
     assert list(whole) == list(exact) == ["n", "n_low", "n_high"]
     for column in whole.values():
@@ -48,10 +50,10 @@ def test_the_parts_of_each_metric() -> None:
     units = CountMetric(name="n", count="units").parts(BOUNDS)
     total = SumMetric(name="n", sum="v", clip=(-3.0, 10.0)).parts(BOUNDS)
     mean = MeanMetric(name="n", mean="v", clip=(-3.0, 10.0)).parts(BOUNDS)
-    assert [part.vector for part in count] == [CountVector(Events(), 30, 5)]
-    assert [part.vector for part in units] == [UnitVector(30)]
-    assert [part.vector for part in total] == [SumVector("v", -3.0, 10.0, 30, 5)]
-    counts = CountVector(Values("v"), 30, 5)
+    assert [part.vector for part in count] == [CountVector(Events(), BOUNDS)]
+    assert [part.vector for part in units] == [UnitVector(BOUNDS)]
+    assert [part.vector for part in total] == [SumVector("v", -3.0, 10.0, BOUNDS)]
+    counts = CountVector(Values("v"), BOUNDS)
     assert [part.vector for part in mean] == [CentredVector("v", -3.0, 10.0, counts), counts]
     assert mean[0].vector.tallies[1:] == (Values("v"),)
     variance = VarianceMetric(name="n", variance="v", clip=(-3.0, 10.0)).parts(BOUNDS)
@@ -72,7 +74,7 @@ def test_the_parts_of_each_metric() -> None:
 
 def test_a_count_is_an_integer_whatever_the_column_is() -> None:
     """Counts round, sums only where their column holds integers, means never."""
-    sums = NoisySums(np.array([3]), Grid(-1), 1.0)
+    sums = NoisySums(np.array([3]), Grid(-1), GaussianNoise(1.0))
     assert CountMetric(name="n", count="units").columns([sums], integers=False)["n"].dtype == np.int64
     total = SumMetric(name="n", sum="v", clip=(0.0, 1.0))
     assert total.columns([sums], integers=False)["n"].tolist() == [1.5]
@@ -98,19 +100,22 @@ _STEPS = st.one_of(
     st.sampled_from([-(2**63), 2**63 - 1, 2**62, 0]),
     st.integers(0, 62).map(lambda bits: 2**bits),
 )
-_ANY_BOUNDS = st.builds(Bounds, keys_per_unit=st.integers(1, 65_536), rows_per_key=st.integers(1, 10**6))
+_ANY_BOUNDS = st.builds(UnitBounds, keys_per_unit=st.integers(1, 65_536), rows_per_key=st.integers(1, 10**6))
 
 
 @CASES
 @given(_CLIPS, _ANY_BOUNDS, st.lists(st.tuples(_STEPS, _STEPS, _STEPS), min_size=1, max_size=20), st.floats(-20, 30))
 def test_n6_a_spread_lies_in_its_interval_and_within_the_clip(
-    clip: tuple[float, float], bounds: Bounds, draws: list[tuple[int, int, int]], digits: float
+    clip: tuple[float, float], bounds: UnitBounds, draws: list[tuple[int, int, int]], digits: float
 ) -> None:
     """0 <= low <= value <= high <= (width / 2)^2, or its root, finite: whatever the noisy steps and the noise are."""
     variance, stddev = _spreads(clip)
     half = clip[1] / 2 - clip[0] / 2
     grids = [part.vector.grid for part in variance.parts(bounds)]
-    sums = [NoisySums(np.array([draw[part] for draw in draws], np.int64), grid, 10.0**digits) for part, grid in enumerate(grids)]
+    sums = [
+        NoisySums(np.array([draw[part] for draw in draws], np.int64), grid, GaussianNoise(10.0**digits))
+        for part, grid in enumerate(grids)
+    ]
     found = variance.columns(sums, integers=False)
     roots = stddev.columns(sums, integers=False)
     for columns, most in ((found, half**2), (roots, half)):
@@ -138,7 +143,7 @@ def test_a_spread_without_noise_is_numpys(clip: tuple[float, float], bounds: tup
     variance, stddev = _spreads(clip)
     low, high = clip
     half = high / 2 - low / 2
-    vectors = [part.vector for part in variance.parts(Bounds(keys_per_unit=bounds[0], rows_per_key=bounds[1]))]
+    vectors = [part.vector for part in variance.parts(unit_bounds(*bounds))]
     values = [low + (high - low) * np.array(key) for key in keys]
     steps = []
     for vector in vectors[:2]:
@@ -146,7 +151,7 @@ def test_a_spread_without_noise_is_numpys(clip: tuple[float, float], bounds: tup
         assert isinstance(tally, Amounts | Squares)
         steps.append([int(tally.steps(value, np.ones(len(value), np.bool_)).sum()) for value in values])
     steps.append([len(value) << -vectors[2].grid.exponent for value in values])
-    sums = [NoisySums(np.array(part), vector.grid, 0.0) for part, vector in zip(steps, vectors, strict=True)]
+    sums = [NoisySums(np.array(part), vector.grid, GaussianNoise(0.0)) for part, vector in zip(steps, vectors, strict=True)]
     found, roots = variance.columns(sums, integers=False), stddev.columns(sums, integers=False)
     for columns in (found, roots):
         assert ((columns["n_low"] <= columns["n"]) & (columns["n"] <= columns["n_high"])).all()
@@ -169,7 +174,7 @@ def test_a_spread_of_very_many_events_lies_in_its_interval(scale: float) -> None
     rng = np.random.default_rng(50)
     counts = rng.integers(2**50, 2**58, 10_000)
     steps = [(rng.uniform(-reach, reach, 10_000) * counts).astype(np.int64) for reach in (0.9, 0.5)]
-    sums = [NoisySums(part, grid, scale) for part, grid in zip([*steps, counts], grids, strict=True)]
+    sums = [NoisySums(part, grid, GaussianNoise(scale)) for part, grid in zip([*steps, counts], grids, strict=True)]
     columns = variance.columns(sums, integers=False)
     assert np.median(columns["n_high"] - columns["n_low"]) < 1e-6
     assert (columns["n"] > 0).sum() > 5000
@@ -180,15 +185,15 @@ def test_a_spread_of_very_many_events_lies_in_its_interval(scale: float) -> None
 def test_a_spread_without_a_clear_count_may_be_anything() -> None:
     """Its interval is all that the clip allows; without a positive count its value is the middle of that."""
     variance, stddev = _spreads((2.0, 10.0))
-    counts = NoisySums(np.array([-5, 0, 1, 22]), Grid(0), 10.0)
-    others = NoisySums(np.array([7, 7, 7, 7]), Grid(0), 10.0)
+    counts = NoisySums(np.array([-5, 0, 1, 22]), Grid(0), GaussianNoise(10.0))
+    others = NoisySums(np.array([7, 7, 7, 7]), Grid(0), GaussianNoise(10.0))
     columns, roots = (metric.columns([others, others, counts], integers=False) for metric in (variance, stddev))
     assert columns["n_low"].tolist() == roots["n_low"].tolist() == [0.0] * 4
     assert columns["n_high"].tolist() == [16.0] * 4
     assert roots["n_high"].tolist() == [4.0] * 4
     assert columns["n"][:2].tolist() == [8.0, 8.0]
-    clear = NoisySums(np.array([10_000]), Grid(0), 10.0)
-    known = variance.columns([NoisySums(np.array([7]), Grid(0), 10.0)] * 2 + [clear], integers=False)
+    clear = NoisySums(np.array([10_000]), Grid(0), GaussianNoise(10.0))
+    known = variance.columns([NoisySums(np.array([7]), Grid(0), GaussianNoise(10.0))] * 2 + [clear], integers=False)
     assert known["n_high"][0] - known["n_low"][0] < 0.1
 
 

@@ -208,7 +208,7 @@ def test_every_stage_that_a_release_declares_is_planned() -> None:
     assert plan.stages == (*plan.releases[0].stages, *plan.releases[1].stages)
     for planned in plan.releases:
         for part in planned.metrics:
-            vectors = [piece.vector for piece in part.metric.parts(planned.release.bounds)]
+            vectors = [piece.vector for piece in part.metric.parts(planned.release.bounds.unit)]
             assert [stage.vector for stage in part.stages] == vectors
             assert [(stage.norm, stage.grid) for stage in part.stages] == [(vector.norm, vector.grid) for vector in vectors]
             assert set(part.stages) <= set(planned.vectors)

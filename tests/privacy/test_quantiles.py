@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from privacy.grid import Grid
-from privacy.metrics.base import Bounds, NoisySums
+from privacy.metrics.base import NoisySums
 from privacy.metrics.quantiles import Quantiles, QuantilesMetric
-from privacy.noise import add_gaussian
+from privacy.noise import GaussianNoise
 from privacy.plan import PlanError, make_plan
 from privacy.vectors import TreeVector, UnitCells
 from tests.privacy.cases import CASES
-from tests.privacy.plans import budget, release
+from tests.privacy.plans import budget, release, unit_bounds
 from tests.statistical.checks import at_least
 
 GRID = Grid(-20)
@@ -30,14 +30,14 @@ def metric(*at: float, clip: tuple[float, float] = (0.0, 100.0)) -> QuantilesMet
 
 
 def tree(keys: int, rows: int) -> TreeVector:
-    (part,) = metric(0.5).parts(Bounds(keys_per_unit=keys, rows_per_key=rows))
+    (part,) = metric(0.5).parts(unit_bounds(keys, rows))
     assert isinstance(part.vector, TreeVector)
     return part.vector
 
 
 def counts(values: np.ndarray, asked: QuantilesMetric) -> np.ndarray:
     """Events of each leaf, int64 (1, 256)."""
-    (part,) = asked.parts(Bounds(keys_per_unit=1, rows_per_key=1))
+    (part,) = asked.parts(unit_bounds(1, 1))
     assert isinstance(part.vector, TreeVector)
     found = part.vector.bins.of(values, np.isfinite(values))
     return np.bincount(found, minlength=256).astype(np.int64)[None]
@@ -100,7 +100,9 @@ def test_without_noise_quantiles_are_exact_to_a_leaf(clip: tuple[float, float]) 
     width = clip[1] - clip[0]
     for values in (rng.gamma(2, 0.1, 5001), rng.integers(0, 5, 999) / 5.0, np.array([0.4]), np.repeat([0.1, 0.8], [500, 501])):
         values = np.minimum(clip[0] + width * values, clip[1])
-        columns = asked.columns([NoisySums(tree(1, 1).nodes(counts(values, asked) * ONE), GRID, 1e-9)], integers=False)
+        columns = asked.columns(
+            [NoisySums(tree(1, 1).nodes(counts(values, asked) * ONE), GRID, GaussianNoise(1e-9))], integers=False
+        )
         for name, at in zip(asked.names, asked.quantiles.at, strict=True):
             exact = np.quantile(values, at, method="inverted_cdf")
             assert abs(columns[name][0] - exact) <= width / 256 * 1.001 or at == 0.5, name
@@ -113,9 +115,9 @@ def test_intervals_cover_the_quantile_of_the_bounded_counts(events: int, deviati
     asked = metric(0.1, 0.5, 0.9)
     values = np.clip(np.random.default_rng(events).gamma(2, 12, events), 0, 100)
     exact = tree(1, 1).nodes(counts(values, asked) * ONE)
-    noisy = add_gaussian(np.repeat(exact, DRAWS, axis=0).ravel(), deviation * ONE).reshape(DRAWS, -1)
+    noisy = GaussianNoise(deviation * ONE).add(np.repeat(exact, DRAWS, axis=0))
     for factor in (1.0, 0.3):
-        columns = asked.columns([NoisySums(noisy, GRID, deviation * ONE * factor)], integers=False)
+        columns = asked.columns([NoisySums(noisy, GRID, GaussianNoise(deviation * ONE * factor))], integers=False)
         covered = {}
         for name, at in zip(asked.names, asked.quantiles.at, strict=True):
             truth = np.quantile(values, at, method="inverted_cdf")
@@ -132,8 +134,8 @@ def test_more_events_make_a_narrower_interval() -> None:
     widths = []
     for events in (100, 1_000, 20_000):
         values = np.clip(np.random.default_rng(1).normal(50, 15, events), 0, 100)
-        noisy = add_gaussian(np.repeat(tree(1, 1).nodes(counts(values, asked) * ONE), 200, axis=0).ravel(), 10.0 * ONE)
-        columns = asked.columns([NoisySums(noisy.reshape(200, -1), GRID, 10.0 * ONE)], integers=False)
+        noisy = GaussianNoise(10.0 * ONE).add(np.repeat(tree(1, 1).nodes(counts(values, asked) * ONE), 200, axis=0))
+        columns = asked.columns([NoisySums(noisy, GRID, GaussianNoise(10.0 * ONE))], integers=False)
         widths.append(float(np.mean(columns["q_p50_high"] - columns["q_p50_low"])))
     assert widths[0] > 4 * widths[1] > 12 * widths[2]
     assert widths[2] < 1.5
@@ -144,7 +146,7 @@ def test_more_events_make_a_narrower_interval() -> None:
 def test_r2_no_noise_lets_it_fail(steps: list[int], scale: float) -> None:
     """Whatever was drawn: finite, in order, within the clip."""
     asked = metric(1e-9, 0.5, 0.999, clip=(-3.0, 4.0))
-    columns = asked.columns([NoisySums(np.array([steps], np.int64), GRID, scale)], integers=True)
+    columns = asked.columns([NoisySums(np.array([steps], np.int64), GRID, GaussianNoise(scale))], integers=True)
     for name in asked.names:
         low, value, high = (float(columns[f"{name}{suffix}"][0]) for suffix in ("_low", "", "_high"))
         assert -3 <= low <= value <= high <= 4
@@ -155,9 +157,9 @@ def test_no_keys_and_many_keys() -> None:
     asked = metric(0.5)
     values = np.clip(np.random.default_rng(2).normal(50, 15, 1000), 0, 100)
     exact = tree(1, 1).nodes(counts(values, asked) * ONE)
-    one = asked.columns([NoisySums(exact, GRID, 1.0)], integers=False)
-    many = asked.columns([NoisySums(np.repeat(exact, 10_000, axis=0), GRID, 1.0)], integers=False)
-    none = asked.columns([NoisySums(exact[:0], GRID, 1.0)], integers=False)
+    one = asked.columns([NoisySums(exact, GRID, GaussianNoise(1.0))], integers=False)
+    many = asked.columns([NoisySums(np.repeat(exact, 10_000, axis=0), GRID, GaussianNoise(1.0))], integers=False)
+    none = asked.columns([NoisySums(exact[:0], GRID, GaussianNoise(1.0))], integers=False)
     for name, column in one.items():
         assert many[name].tolist() == pytest.approx([column[0]] * 10_000)
         assert (len(none[name]), none[name].dtype) == (0, np.float64)

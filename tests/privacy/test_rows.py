@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mpmath import mp, mpf
 
-from privacy.metrics.base import Bounds
+from privacy.bounds import UnitBounds
 from privacy.plan import Plan, PlanError, SelectionStage, VectorStage, make_plan
 from privacy.release import Release
 from privacy.selection import NORM, row_weights
@@ -214,7 +214,7 @@ def test_k_rows_are_planned_like_a_unit_with_one_key_of_k_rows(rows: int) -> Non
             assert (mine.cap, mine.weights.tolist()) == (1, row_weights(rows)[0].tolist())
             mine = replace(mine, cap=other.cap, threshold=other.threshold, weights=other.weights)
         assert mine == other
-    assert {planned.bounds for planned in plan.releases} == {Bounds(keys_per_unit=1, rows_per_key=rows)}
+    assert {planned.bounds for planned in plan.releases} == {UnitBounds(keys_per_unit=1, rows_per_key=rows)}
 
 
 def test_more_rows_need_more_events_to_appear() -> None:

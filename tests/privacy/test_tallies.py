@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.grid import grid_for
-from privacy.metrics.base import Bounds, Metric
+from privacy.metrics.base import Metric
 from privacy.metrics.mean import MeanMetric
 from privacy.metrics.sum import SumMetric
 from privacy.metrics.variance import VarianceMetric
 from privacy.tallies import MOST_EVENTS, Amounts, Squares
 from tests.privacy.cases import CASES
+from tests.privacy.plans import unit_bounds
 
 AMOUNTS = Amounts("v", -2.0, 6.0, 2.0, grid_for(4.0))
 SQUARES = Squares("v", -2.0, 6.0, grid_for(8.0))
@@ -75,7 +76,7 @@ def test_an_event_is_half_a_step_off_at_most_and_within_the_largest(
     if clip is None:
         return
     low, high = clip
-    bounds = Bounds(keys_per_unit=keys, rows_per_key=rows)
+    bounds = unit_bounds(keys, rows)
     for metric in (SumMetric(name="m", sum="v", clip=clip), MeanMetric(name="m", mean="v", clip=clip)):
         for tally in metric.parts(bounds)[0].vector.tallies[:1]:
             assert isinstance(tally, Amounts)
@@ -99,7 +100,7 @@ def test_a_square_is_half_a_step_off_at_most_and_within_the_largest(
     if clip is None:
         return
     low, high = clip
-    bounds = Bounds(keys_per_unit=keys, rows_per_key=rows)
+    bounds = unit_bounds(keys, rows)
     (tally, _) = VarianceMetric(name="m", variance="v", clip=clip).parts(bounds)[0].vector.tallies
     assert isinstance(tally, Squares)
     step = Fraction(tally.grid.step)
@@ -131,7 +132,7 @@ def test_n5_no_sum_of_events_leaves_int64() -> None:
     worst = 0
     for clip in [(0.0, 1.0), (0.0, math.nextafter(1.0, 0)), (-1e30, 1e30), (0.0, 1e-30), (-1.0, 0.0), (1e6, 1e6 + 0.001)]:
         for metric in _metrics(clip):
-            vector = metric.parts(Bounds(keys_per_unit=1, rows_per_key=1))[0].vector
+            vector = metric.parts(unit_bounds(1, 1))[0].vector
             worst = max(worst, *(tally.largest for tally in vector.tallies if isinstance(tally, Amounts | Squares)))
     assert 2**29 < worst <= 2**30
     assert MOST_EVENTS * worst <= 2**62
@@ -144,7 +145,7 @@ def test_the_ends_of_the_config_give_finite_grids(clip: tuple[float, float]) -> 
     """No overflow and no exception for the smallest and largest clips and bounds; an end of the clip is not 0 steps."""
     for keys in (1, 65_536):
         for rows in (1, 10**6):
-            bounds = Bounds(keys_per_unit=keys, rows_per_key=rows)
+            bounds = unit_bounds(keys, rows)
             for metric in _metrics(clip):
                 for part in metric.parts(bounds):
                     assert 0 < part.vector.grid.step < math.inf

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from privacy.tallies import MOST_EVENTS, Amounts, Events, Squares, Values
 from privacy.vectors import CentredVector, CountVector, SquaresVector, SumVector, UnitRows, UnitVector, Vector
 from tests.privacy.cases import CASES
+from tests.privacy.plans import unit_bounds
 
 _BOUNDS = st.tuples(
     st.one_of(st.integers(1, 40), st.integers(1, 65_536), st.just(65_536)),
@@ -28,14 +29,14 @@ _SHARES = st.one_of(st.sampled_from([Fraction(1), Fraction(-1)]), st.integers(-9
 
 def _vectors(bounds: tuple[int, int], clip: tuple[float, float]) -> list[Vector]:
     """Every kind of vector with these bounds, (keys, rows) and (low, width)."""
-    keys, rows = bounds
+    within = unit_bounds(*bounds)
     low, high = clip[0], clip[0] + clip[1]
-    counts = CountVector(Values("v"), keys, rows)
+    counts = CountVector(Values("v"), within)
     return [
-        CountVector(Events(), keys, rows),
+        CountVector(Events(), within),
         counts,
-        UnitVector(keys),
-        SumVector("v", low, high, keys, rows),
+        UnitVector(within),
+        SumVector("v", low, high, within),
         CentredVector("v", low, high, counts),
         SquaresVector("v", low, high, counts),
     ]
@@ -139,7 +140,7 @@ def test_n8_norms_fit_the_arithmetic_that_holds_them() -> None:
 @pytest.mark.parametrize("high", [1.0, 1.126, 1.5, 1.99])
 def test_n8_vectors_that_are_just_too_long_are_shortened(high: float) -> None:
     """The widest bounds, where the clip's end is a few steps: a unit with two keys, by one event more than the norm allows."""
-    vector = SumVector("v", 0.0, high, 65_536, 900_000)
+    vector = SumVector("v", 0.0, high, unit_bounds(65_536, 900_000))
     (tally,) = vector.tallies
     assert isinstance(tally, Amounts)
     for part in (1.0, 0.999, 0.9, 0.75):
@@ -159,7 +160,7 @@ def test_n8_vectors_that_are_just_too_long_are_shortened(high: float) -> None:
 def test_squares_of_real_events(keys: list[list[float]], clip: tuple[float, float], bounds: tuple[int, int]) -> None:
     """Of values around the clip: within the bounds their exact sum to the step, beyond them in proportion to the count."""
     low, high = clip
-    counts = CountVector(Values("v"), *bounds)
+    counts = CountVector(Values("v"), unit_bounds(*bounds))
     vector = SquaresVector("v", low, high, counts)
     (tally, events) = vector.tallies
     assert isinstance(tally, Squares)

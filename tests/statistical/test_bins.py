@@ -1,6 +1,6 @@
 """The published 95% intervals of bins cover the truth in 95% of draws, each bin's by itself, and no bin follows another.
 
-Everything goes through the functions that a run calls: make_plan, the stage's scale, add_gaussian, the metric's columns.
+Everything goes through the functions that a run calls: make_plan, the stage's noise, the metric's columns.
 
 False failure: 1e-9 a decision. Power: 1e5 draws have a deviation of 0.07% around 95%, so at most 0.43% off are accepted. Noise
 that is 5% off its declared scale covers 93.8% or 96.1%, 9 deviations beyond that: let through with a probability below 1e-15.
@@ -13,7 +13,7 @@ import pytest
 
 from privacy.intervals import COVERAGE
 from privacy.metrics.base import NoisySums
-from privacy.noise import add_gaussian
+from privacy.noise import GaussianNoise
 from privacy.plan import VectorStage, make_plan
 from tests.privacy.plans import budget, release
 from tests.statistical.checks import gaussian_fits, hits_fit
@@ -38,7 +38,7 @@ def _drawn(metric: dict[str, Any]) -> tuple[Any, VectorStage, np.ndarray]:
     (stage,) = planned.stages
     assert stage.deviation > 1500
     exact = np.tile(np.array(TRUTH) << -stage.grid.exponent, (DRAWS, 1))
-    return planned.metric, stage, add_gaussian(exact.ravel(), stage.scale).reshape(exact.shape)
+    return planned.metric, stage, stage.noise.add(exact)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: next(iter(metric)))
@@ -48,7 +48,7 @@ def test_intervals_of_bins_cover_the_truth(metric: dict[str, Any]) -> None:
     names = NAMES[drawn.kind]
     assert drawn.names == names
     for factor in (1.0, *FACTORS):
-        columns = drawn.columns([NoisySums(noisy, stage.grid, stage.scale * factor)], integers=False)
+        columns = drawn.columns([NoisySums(noisy, stage.grid, GaussianNoise(stage.scale * factor))], integers=False)
         for name, truth in zip(names, TRUTH, strict=True):
             low, value, high = columns[f"{name}_low"], columns[name], columns[f"{name}_high"]
             assert ((low <= value) & (value <= high)).all()

@@ -1,6 +1,6 @@
 """The published 95% intervals cover the bounded value in 95% of draws, for each kind of metric.
 
-Everything goes through the functions that a run calls: make_plan, the stage's scale, add_gaussian, the metric's columns.
+Everything goes through the functions that a run calls: make_plan, the stage's noise, the metric's columns.
 
 False failure: 1e-9 a decision. Power: 1e5 draws have a deviation of 0.07% around 95%, so at most 0.43% off are accepted. Noise
 that is 5% off its declared scale covers 93.8% or 96.1%, 9 deviations beyond that: let through with a probability below 1e-15.
@@ -16,7 +16,7 @@ import pytest
 
 from privacy.intervals import COVERAGE
 from privacy.metrics.base import NoisySums
-from privacy.noise import add_gaussian
+from privacy.noise import GaussianNoise
 from privacy.plan import MetricPlan, VectorStage, make_plan
 from tests.privacy.plans import budget, release
 from tests.statistical.checks import at_least, hits_fit
@@ -36,12 +36,15 @@ def _in_units(steps: int, stage: VectorStage) -> Fraction:
 
 
 def _draw(stages: Sequence[VectorStage], exact: Sequence[int]) -> list[np.ndarray]:
-    return [add_gaussian(np.full(DRAWS, steps), stage.scale) for stage, steps in zip(stages, exact, strict=True)]
+    return [stage.noise.add(np.full(DRAWS, steps)) for stage, steps in zip(stages, exact, strict=True)]
 
 
 def _covered(planned: MetricPlan, noisy: Sequence[np.ndarray], truth: float, *, integers: bool, factor: float = 1.0) -> int:
     """How many intervals hold the truth, if the noise is declared `factor` times its planned scale."""
-    sums = [NoisySums(steps, stage.grid, stage.scale * factor) for steps, stage in zip(noisy, planned.stages, strict=True)]
+    sums = [
+        NoisySums(steps, stage.grid, GaussianNoise(stage.scale * factor))
+        for steps, stage in zip(noisy, planned.stages, strict=True)
+    ]
     columns = planned.metric.columns(sums, integers=integers)
     low, value, high = columns["m_low"], columns["m"], columns["m_high"]
     assert (low <= value + 1e-9 * abs(truth)).all()

@@ -10,7 +10,7 @@ import pytest
 
 from privacy.metrics.base import NoisySums
 from privacy.metrics.sum import SumMetric
-from privacy.noise import add_gaussian
+from privacy.noise import GaussianNoise
 from privacy.plan import make_plan
 from tests.privacy.plans import budget, release
 from tests.statistical.checks import gaussian_fits, hardly_repeats, low_bits_fit, small_gaussian_fits
@@ -27,12 +27,12 @@ def test_n1_float_noise_leaves_no_holes(exact: int) -> None:
 
     False failure: 1e-9. Power: single precision has 24 bits of 33, so its lowest bits are 0; caught in `test_checks`.
     """
-    noisy = add_gaussian(np.full(MILLION, exact), STAGE.scale)
+    noisy = GaussianNoise(STAGE.scale).add(np.full(MILLION, exact))
     assert noisy.dtype == np.int64
     assert len(np.unique(noisy)) > MILLION * 0.99
     assert low_bits_fit(noisy)
     metric = SumMetric(name="s", sum="v", clip=(0.0, 10.0))
-    published = metric.columns([NoisySums(noisy, STAGE.grid, STAGE.scale)], integers=False)["s"]
+    published = metric.columns([NoisySums(noisy, STAGE.grid, STAGE.noise)], integers=False)["s"]
     steps = np.ldexp(published, -STAGE.grid.exponent)
     assert STAGE.grid.exponent < 0
     assert (steps == np.rint(steps)).all()
@@ -45,7 +45,7 @@ def test_n1_small_noise_reaches_every_step_from_each_input(exact: int) -> None:
 
     False failure: 1e-9, and e^-73 that a step 9 away is not met. Must be rejected at 5% more and less, and for the other input.
     """
-    noisy = add_gaussian(np.full(300_000, exact), SMALL)
+    noisy = GaussianNoise(SMALL).add(np.full(300_000, exact))
     assert set(range(-9, 10)) <= set((noisy - exact).tolist())
     assert small_gaussian_fits(noisy - exact, SMALL, 6)
     assert not small_gaussian_fits(noisy - exact, SMALL * 1.05, 6)
@@ -59,7 +59,7 @@ def test_n2_the_scale_is_the_planned_one() -> None:
     False failure: 1e-9, at a statistic of 118 with 39 degrees of freedom. At 5% more or less its expectation is above 450 with a
     deviation below 50, so a wrong scale is let through with a probability below 1e-9.
     """
-    noise = add_gaussian(np.zeros(100_000, np.int64), STAGE.scale)
+    noise = GaussianNoise(STAGE.scale).add(np.zeros(100_000, np.int64))
     assert gaussian_fits(noise, STAGE.scale)
     assert not gaussian_fits(noise, STAGE.scale * 1.05)
     assert not gaussian_fits(noise, STAGE.scale * 0.95)
@@ -72,7 +72,7 @@ def test_the_noise_does_not_depend_on_the_value_nor_on_its_place() -> None:
     same statistic rejects noise that is drawn once for two neighbours.
     """
     values = np.tile(np.array([-(2**60), 2**60 + 1]), 50_000)
-    noise = add_gaussian(values, STAGE.scale) - values
+    noise = GaussianNoise(STAGE.scale).add(values) - values
     assert gaussian_fits(noise[0::2], STAGE.scale)
     assert gaussian_fits(noise[1::2], STAGE.scale)
 
@@ -90,7 +90,7 @@ _copied = np.random.default_rng(1)
 def _send_draws(pipe: Connection, own: bool) -> None:
     """What a forked worker does; `own` False is the broken one, with a generator from before the fork."""
     zeros = np.zeros(200, np.int64)
-    draws = add_gaussian(zeros, 2.0**40) if own else np.rint(_copied.normal(size=200) * 2.0**40).astype(np.int64)
+    draws = GaussianNoise(2.0**40).add(zeros) if own else np.rint(_copied.normal(size=200) * 2.0**40).astype(np.int64)
     pipe.send((os.getpid(), draws.tolist()))
     pipe.close()
 
@@ -124,7 +124,7 @@ def test_n3_forked_workers_draw_anew() -> None:
 
     False failure: 3,200 draws have 5.1e6 pairs, each equal with probability 0.28 / 2^40, so two equal pairs 1e-12.
     """
-    before = add_gaussian(np.zeros(200, np.int64), 2.0**40).tolist()
+    before = GaussianNoise(2.0**40).add(np.zeros(200, np.int64)).tolist()
     draws = _fork_and_draw(own=True)
     assert hardly_repeats(before + draws)
     copied = _fork_and_draw(own=False)
@@ -137,20 +137,20 @@ def test_read_only_and_empty_arrays() -> None:
     column = pa.array(range(40_000), pa.int64())
     values = column.to_numpy()
     assert not values.flags.writeable
-    noisy = add_gaussian(values, 1e6)
+    noisy = GaussianNoise(1e6).add(values)
     assert noisy.shape == values.shape
     assert (values == np.arange(40_000)).all()
     assert (noisy != values).mean() > 0.99
     for empty in (np.zeros(0, np.int64), pa.array([], pa.int64()).to_numpy()):
-        assert add_gaussian(empty, 1e6).shape == (0,)
-        assert add_gaussian(empty, 1e6).dtype == np.int64
+        assert GaussianNoise(1e6).add(empty).shape == (0,)
+        assert GaussianNoise(1e6).add(empty).dtype == np.int64
 
 
 def test_the_input_is_not_written_to() -> None:
     """The result is a new array, also where the input can be written to, and is empty."""
     for values in (np.arange(100), np.zeros(0, np.int64)):
         kept = values.copy()
-        noisy = add_gaussian(values, 1e6)
+        noisy = GaussianNoise(1e6).add(values)
         assert not np.shares_memory(noisy, values)
         assert (values == kept).all()
 
@@ -159,10 +159,10 @@ def test_n5_noise_at_the_ends_of_int64_saturates() -> None:
     """Nothing wraps and nothing fails at the ends of the type, whatever is drawn."""
     top, bottom = np.iinfo(np.int64).max, np.iinfo(np.int64).min
     for end in (top, bottom):
-        noisy = add_gaussian(np.full(2_000, end), 2.0**40)
+        noisy = GaussianNoise(2.0**40).add(np.full(2_000, end))
         # Half of the draws point outwards; that none of 2,000 does has probability 2^-2000.
         assert (noisy == end).any()
         assert all(abs(value - end) < 2**50 for value in noisy.tolist())
-    wide = add_gaussian(np.zeros(2_000, np.int64), 2.0**70)
+    wide = GaussianNoise(2.0**70).add(np.zeros(2_000, np.int64))
     assert (wide == top).any()
     assert (wide == bottom).any()

@@ -173,6 +173,8 @@ def stages_of(release: Mapping[str, Any]) -> list[Stage]:
     k, r = release["bounds"]["keys_per_unit"], release["bounds"]["rows_per_key"]
     public = "values" in release["keys"] or "from" in release["keys"]
     stages = [] if public else [even_stage("select", 2**29, 2**29, "select")]
+    kinds = ("mean", "variance", "stddev")
+    centred = {(m[kind], tuple(m["clip"])) for m in release["metrics"] for kind in kinds if kind in m}
     for metric in release["metrics"]:
         name = metric["name"]
         if metric.get("count") == "units":
@@ -180,7 +182,11 @@ def stages_of(release: Mapping[str, Any]) -> list[Stage]:
         elif metric.get("count") == "events":
             stages.append(count_stage(name, k, r))
         elif "sum" in metric:
-            stages.append(sum_stage(name, metric["sum"], tuple(metric["clip"]), k, r))
+            column, clip = metric["sum"], tuple(metric["clip"])
+            if (column, clip) in centred:  # middle times the count, and the rest: both are drawn anyway
+                stages += mean_stages(name, column, clip, k, r)[: 1 + (clip[0] != -clip[1])]
+            else:
+                stages.append(sum_stage(name, column, clip, k, r))
         elif "mean" in metric:
             stages += mean_stages(name, metric["mean"], tuple(metric["clip"]), k, r)
         else:
