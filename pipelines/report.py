@@ -22,7 +22,7 @@ def print_plan(console: Console, config: Config, plan: Plan, name: str) -> None:
     for release in plan.releases:
         table = Table(box=box.SIMPLE_HEAD, title=f"release {release.name}", title_justify="left")
         table.add_column("stage", overflow="fold")
-        for heading in ("budget", "bound", "noise (std. dev.)", "95% interval"):
+        for heading in ("budget", "bound", "noise", "std. dev.", "95% interval"):
             table.add_column(heading, justify="right")
         for stage in release.stages:
             table.add_row(stage.name, f"{stage.share:.1%}", *_cells(stage))
@@ -30,19 +30,17 @@ def print_plan(console: Console, config: Config, plan: Plan, name: str) -> None:
         note = units_note(plan, release)
         if note:
             console.print(note)
-    mechanisms = {stage.noise.mechanism: stage.noise.order for stage in plan.stages}
-    norms = " or ".join(f"L{order}" for order in mechanisms.values())
     console.print(
-        f"budget: part of the run's, by the shares in the config (1 where omitted). bound: {norms} norm of what one unit may "
-        f"add. Noise: {' or '.join(mechanisms)}."
+        "budget: part of the run's, by the shares in the config (1 where omitted). bound: norm of what one unit may add, L2 with "
+        "Gaussian noise, L1 with Laplace noise. noise: discrete, drawn exactly."
     )
 
 
-def _cells(stage: Stage) -> tuple[str, str, str]:
+def _cells(stage: Stage) -> tuple[str, ...]:
     bound, deviation = stage.norm * stage.grid.step, stage.deviation
     reach = stage.noise.reach(COVERAGE) * stage.grid.step
     interval = f"keeps >= {stage.threshold * stage.grid.step:,.4g}" if isinstance(stage, SelectionStage) else f"+- {reach:,.4g}"
-    return f"{bound:,.4g}", f"{deviation:,.4g}", interval
+    return f"{bound:,.4g}", stage.noise.mechanism.removeprefix("discrete "), f"{deviation:,.4g}", interval
 
 
 def print_comparison(console: Console, plans: list[tuple[str, Plan]]) -> None:

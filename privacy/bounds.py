@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from privacy.fields import Count, Strict
+from privacy.fields import Count, Flag, Strict
 from privacy.grid import Ints, root_up
 from privacy.norms import limit_norms, limit_totals, weights_by_keys
 
@@ -26,7 +26,7 @@ class Bounds(Strict):
     by: Literal["scaling", "sampling"] | None = Field(
         None, description="how a unit over its bounds is cut down: all of it is scaled (where omitted), or a part is sampled"
     )
-    down_weight: bool | None = Field(
+    down_weight: Flag | None = Field(
         None, description="whether each key is scaled down to rows_per_key first: helps where few keys hold most events"
     )
     noise: Literal["gaussian", "laplace", "auto"] | None = Field(

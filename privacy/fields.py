@@ -51,6 +51,12 @@ def _check_whole(value: object) -> object:
     return value
 
 
+def _check_flag(value: object) -> object:
+    if value not in (True, False, "true", "false"):
+        raise ValueError(f"{value!r} is neither true nor false; write true or false")
+    return value
+
+
 OPEN = "?"
 """What a first config has in place of a column that only its user can name."""
 
@@ -74,6 +80,9 @@ End = Annotated[float, BeforeValidator(_check_end)]
 Clip = Annotated[tuple[End, End], AfterValidator(_check_clip)]
 Column = Annotated[str, Field(min_length=1), AfterValidator(_check_answered)]
 Count = Annotated[int, BeforeValidator(_check_whole), Field(ge=1)]
+
+
+Flag = Annotated[bool, BeforeValidator(_check_flag)]
 
 
 class Strict(BaseModel):

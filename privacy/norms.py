@@ -49,7 +49,7 @@ def limit_totals(values: Ints, units: Ints, norm: int) -> Ints:
     """Like `limit_norms`, for the L1 norm.
 
     Args:
-        values: int64, shape (n,); the sizes of each unit's add up to less than 2^63.
+        values: int64, shape (n,), at most 2^62 in size; a unit has at most 2^33, and their sizes add up to less than 2^70.
 
     Guarantee: the sizes of each unit's result add up to at most norm.
     Source: docs/guarantee.md, "Laplace noise".
@@ -61,12 +61,14 @@ def limit_totals(values: Ints, units: Ints, norm: int) -> Ints:
         return values
     sizes = np.diff(units, append=len(values))
     sizes_abs = np.abs(values)
-    totals = np.add.reduceat(sizes_abs, units)
-    over = totals > norm
+    low = np.add.reduceat(sizes_abs & 255, units)
+    high = np.add.reduceat(sizes_abs >> 8, units) + (low >> 8)
+    over = (high > norm >> 8) | ((high == norm >> 8) & ((low & 255) > (norm & 255)))
     if not over.any():
         return values
-    # Low bits are dropped until a value times the norm fits int64.
-    shift = np.where(over, np.maximum(_bit_length(np.maximum.reduceat(sizes_abs, units)) - 32, 0), 0)
+    # Low bits are dropped until the sum of sizes, and a value times the norm, fit int64.
+    bits = np.maximum(_bit_length(np.maximum.reduceat(sizes_abs, units)) - 32, _bit_length(high) + 8 - 62)
+    shift = np.where(over, np.maximum(bits, 0), 0)
     kept = sizes_abs >> np.repeat(shift, sizes)
     divisors = np.where(over, np.add.reduceat(kept, units), 1)
     rows_over = np.repeat(over, sizes)

@@ -19,7 +19,8 @@ SELECTION_PART = 0.01
 """Of delta, for all private selections together."""
 
 MOST_STAGES = 255
-"""With at most 2^32 events of one unit, fewer than 2^40 coordinates change. A tree counts as two."""
+"""With at most 2^32 events of one unit, fewer than 2^40 coordinates change. A tree counts as two, each column of a vector sum as
+one."""
 
 
 class PlanError(ValueError):
@@ -172,6 +173,13 @@ class _Draft:
     def order(self) -> int:
         return 2 if self.vector is None else self.vector.order
 
+    @property
+    def changed(self) -> int:
+        """How many of the numbers that get noise one event changes."""
+        if self.vector is None:
+            return 1
+        return self.vector.levels if isinstance(self.vector, BinVector) else self.vector.width
+
 
 @dataclass(frozen=True)
 class _ReleaseDraft:
@@ -206,7 +214,7 @@ def make_plan(budget: Budget, releases: Sequence[Release], rows: int | None = No
     mu = largest_mu(budget.epsilon, delta_noise, 2.0**29) if delta_noise >= LEAST_DELTA else 0.0
     drafts = [_draft(release, rows, release.share / total, mu / budget.epsilon) for release in releases]
     stages = [stage for draft in drafts for stage in draft.stages]
-    changed = sum(stage.vector.levels if isinstance(stage.vector, BinVector) else 1 for stage in stages)
+    changed = sum(stage.changed for stage in stages)
     if changed > MOST_STAGES:
         raise PlanError(f"releases: need {changed} stages, more than {MOST_STAGES}; release less at once")
     gaussian = [stage for stage in stages if stage.order == 2]

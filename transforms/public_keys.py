@@ -13,6 +13,9 @@ from transforms.errors import InputError
 from transforms.file_state import FileState
 from transforms.normalise import normalise
 
+MOST_KEYS = 2**26
+"""More public keys of a release are refused: up to it, no sum over the keys and columns of a unit can leave int64."""
+
 
 @dataclass(frozen=True)
 class PublicKeys:
@@ -41,6 +44,8 @@ class PublicKeys:
             normalise(readable_texts(column), self.forms.get(name, ())) if pa.types.is_string(column.type) else column
             for name, column in zip(self.columns, self._listed(), strict=True)
         ]
+        if len(columns[0]) > MOST_KEYS:
+            raise InputError(f"{self.file or 'keys.values'}: lists {len(columns[0]):,} keys, more than {MOST_KEYS:,}; list fewer")
         if not self.nulls and any(column.null_count for column in columns):
             raise InputError(
                 f"{self.file}: lists a null, or a text that is no UTF-8; list none, or write events.nulls: {{key: keep}}"

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from privacy.bounds import UnitBounds
-from privacy.fields import Clip, Column, End
+from privacy.fields import Clip, Column, Number
 from privacy.intervals import COVERAGE
 from privacy.metrics.base import Columns, Metric, NoisySums, Part, interval_columns, value_columns
 from privacy.tallies import Values
@@ -22,7 +22,7 @@ class SumMetric(Metric):
     sum: Column
     clip: Clip
     clip_total: Clip | None = Field(None, description="of one unit's sum in a key, after all of its events were added up")
-    norm: Annotated[End, Field(gt=0)] | None = Field(
+    norm: Annotated[Number, Field(gt=0, le=1e30, allow_inf_nan=False)] | None = Field(
         None, description="of one unit's sums in all keys: their root of squares, or their sizes' sum with Laplace noise"
     )
 
@@ -30,7 +30,7 @@ class SumMetric(Metric):
     def _check(self) -> Self:
         largest = max(map(abs, self.clip))
         for name, most in (("clip_total", max(map(abs, self.clip_total or self.clip))), ("norm", self.norm or largest)):
-            if not largest <= most <= 1e30:
+            if most < largest:
                 raise ValueError(
                     f"{name} allows {most:g}, but clip lets one event bring {largest:g}; widen {name}, or narrow clip"
                 )

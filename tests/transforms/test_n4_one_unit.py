@@ -13,7 +13,7 @@ from transforms.release_keys import release_keys
 ALL_METRICS = """[
     {name: purchases, count: events}, {name: people, count: units},
     {name: total, sum: value, clip: [-20, 10]}, {name: average, mean: value, clip: [-3, 11]},
-    {name: spread, variance: value, clip: [-3, 11]}, {name: root, stddev: value, clip: [-20, 10]}]"""
+    {name: spread, variance: value, clip: [-3, 11]}, {name: root, stddev: value, clip: [-18, 12]}]"""
 COUNT = "average.count+spread.count+root.count"
 """The stage of all counts of values."""
 RELEASE = (

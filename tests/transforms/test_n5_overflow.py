@@ -17,10 +17,10 @@ from transforms.sum_by_key import sum_by_key
 
 RELEASE = """{name: one, keys: {columns: [key]}, bounds: {keys_per_unit: 4, rows_per_key: 3}, metrics: [
     {name: purchases, count: events}, {name: people, count: units},
-    {name: total, sum: value, clip: CLIP}, {name: average, mean: value, clip: CLIP},
-    {name: spread, variance: value, clip: CLIP}, {name: root, stddev: value, clip: [-5, 3]}]}"""
+    {name: total, sum: same, clip: CLIP}, {name: average, mean: value, clip: CLIP},
+    {name: spread, variance: value, clip: CLIP}, {name: root, stddev: value, clip: [-5, 3]},
+    {name: shared, sum: value, clip: CLIP}]}"""
 CLIPS = ([-1e30, 1e30], [0, 1e30], [-1e-29, 1e-29], [-3, 11], [2, 5], [-5e9, -2e9])
-TREE = world.tree_of(RELEASE.replace("CLIP", "[-3, 11]"))
 
 ENDS = {
     "int8": pa.array([-128, 127, None], pa.int8()),
@@ -36,10 +36,10 @@ ENDS = {
 
 
 def events_of(values):
-    """12 units with 3 keys, each with all of the values."""
+    """12 units with 3 keys, each with all of the values. Of the same ones in a second column, a sum has a stage of its own."""
     rows = 12 * 3 * 3
     taken = values.take(pa.array(np.arange(rows) % 3))
-    return pa.table({"unit": np.arange(rows) // 9, "key": np.arange(rows) // 3 % 3, "value": taken})
+    return pa.table({"unit": np.arange(rows) // 9, "key": np.arange(rows) // 3 % 3, "value": taken, "same": taken})
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=str)
@@ -67,7 +67,8 @@ def test_n5_usable_values_are_floats_and_finite(kind):
 
 def test_n5_a_full_batch_at_the_clip_in_one_key(tmp_path):
     rows = 1 << 20
-    columns = {"unit": np.zeros(rows, np.int64), "key": np.zeros(rows, np.int64), "value": np.full(rows, 2**63 - 1)}
+    zeros, values = np.zeros(rows, np.int64), np.full(rows, 2**63 - 1)
+    columns = {"unit": zeros, "key": zeros, "value": values, "same": values}
     free = RELEASE.replace("CLIP", "[-10, 10]").replace("rows_per_key: 3", f"rows_per_key: {10**6}")
     setup = harness.set_up(world.simple(tmp_path, pa.table(columns), free))
     tables = harness.run_twins(setup, harness.read_all(setup).to_batches())
@@ -109,9 +110,9 @@ def test_n5_bounding_sums_as_large_as_the_most_events_allow(tmp_path):
 
     one = 1 << -vectors["purchases"].grid.exponent
     counts = expected(one, vectors["purchases"].norm)
-    assert found["purchases"] == found["average.count+spread.count+root.count"] == counts
+    assert found["purchases"] == found["average.count+spread.count+root.count+shared.count"] == counts
     assert found["total"] == expected(each[1], vectors["total"].norm)
-    for name, number in (("average.sum+spread.sum", 2), ("spread.squares", 4), ("root.squares", 5), ("root.sum", 6)):
+    for name, number in (("average.sum+spread.sum+shared.sum", 2), ("spread.squares", 4), ("root.squares", 5), ("root.sum", 6)):
         sign = 1 if each[number] > 0 else -1
         alone = sign * vectors[name].norm  # a unit with one key uses its norm, up to a step
         assert found[name][0] - alone == pytest.approx(found[name][1], abs=2)
@@ -147,7 +148,7 @@ def test_n5_n6_noise_on_the_largest_sums_neither_wraps_nor_fails(simple_setup):
         for name in ("spread", "root"):
             assert (released[f"{name}_low"].to_numpy() <= released[name].to_numpy()).all()
             assert (released[name].to_numpy() <= released[f"{name}_high"].to_numpy()).all()
-        for name in ("purchases", "people", "total"):
+        for name in ("purchases", "people", "total", "shared"):
             signs = np.sign(released[name].to_numpy())
             assert signs.tolist()[:2] == [1, -1], name
             assert signs.tolist()[3:] == [1, -1], name

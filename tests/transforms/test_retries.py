@@ -20,7 +20,7 @@ from transforms.sum_by_unit import public_names
 from transforms.work_folder import WorkFolder, create_if_absent
 
 METRICS = """metrics: [{name: people, count: units}, {name: total, sum: value, clip: [0, 10]},
-    {name: average, mean: value, clip: [0, 10]}]}"""
+    {name: average, mean: value, clip: [0, 12]}]}"""
 PRIVATE = "{name: private, keys: {columns: [key]}, bounds: {keys_per_unit: 2, rows_per_key: 1}, " + METRICS
 PUBLIC = (
     "{name: public, keys: {columns: [key], values: {key: [0, 1, 2, 99]}}, bounds: {keys_per_unit: 2, rows_per_key: 1}, " + METRICS

@@ -18,7 +18,7 @@ from transforms.release_keys import published_schema, release_keys
 from transforms.sum_by_unit import public_names
 
 METRICS = """metrics: [{name: purchases, count: events}, {name: people, count: units},
-    {name: total, sum: value, clip: [0, 10]}, {name: average, mean: value, clip: [0, 10]}]}"""
+    {name: total, sum: value, clip: [0, 10]}, {name: average, mean: value, clip: [0, 12]}]}"""
 BOUNDS = "bounds: {keys_per_unit: 3, rows_per_key: 2}, "
 PRIVATE = "{name: private, keys: {columns: [key]}, select: {cap: 4}, " + BOUNDS + METRICS
 PUBLIC = "{name: public, keys: {columns: [key, area], values: {key: [7, 3, 500, 007], area: [b, a, '', é]}}, " + BOUNDS + METRICS
