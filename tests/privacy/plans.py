@@ -40,5 +40,5 @@ def release(
         keys["values"] = {"k": ["a", "b"]}
     bounds = {"keys_per_unit": keys_per_unit, "rows_per_key": rows_per_key}
     return Release.model_validate(
-        {"name": name, "keys": keys, "bounds": bounds, "metrics": ALL_METRICS if metrics is None else metrics, **others}
+        {"name": name, "keys": keys, "bounds": bounds, "metrics": ALL_METRICS if metrics is None else metrics} | others
     )

@@ -15,6 +15,7 @@ from mpmath import exp, mp, mpf
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from privacy.mixture import equivalent_mu
 from privacy.plan import Plan, SelectionStage, make_plan
 from privacy.pots import Limit, Pots, cost
 from tests.privacy.exact import DIGITS, closed_form_delta, rational, zcdp_conversion_delta
@@ -85,6 +86,49 @@ def test_r10_100_000_tiny_charges_add_up():
     assert not limit.admits(full + Pots(delta=STEP))
 
 
+def laplace(*epsilons: float) -> Pots:
+    """What Laplace stages cost."""
+    return Pots(
+        mu2=sum((Fraction(equivalent_mu(each)) ** 2 for each in epsilons), Fraction(0)),
+        epsilon=sum(map(Fraction, epsilons), Fraction(0)),
+    )
+
+
+def test_r10_what_laplace_stages_cost():
+    """Their epsilons, and the mu^2 of Gaussian stages that are worse; no distance, unless there are Gaussian stages too."""
+    for delta, public in ((0.0, True), (1e-6, True), (1e-6, False)):
+        bounds = {"keys_per_unit": 2, "rows_per_key": 3, "noise": "laplace"}
+        plan = make_plan(budget(0.7, delta), [release(public=public, bounds=bounds)])
+        charged = cost(plan)
+        epsilons = [Fraction(stage.norm) / Fraction(stage.scale) for stage in plan.stages if stage.noise.order == 1]
+        assert len(epsilons) == len(plan.stages) - (not public)
+        assert sum(epsilons) <= charged.epsilon <= sum(epsilons) * (1 + Fraction(1, 10**12))
+        if delta == 0:
+            assert Fraction(0.7) * (1 - Fraction(1, 10**8)) < charged.epsilon <= Fraction(0.7)
+        squares = [Fraction(equivalent_mu(float(epsilon))) ** 2 for epsilon in epsilons]
+        squares += [Fraction(stage.norm) ** 2 / Fraction(stage.scale) ** 2 for stage in plan.stages if stage.noise.order == 2]
+        assert float(charged.mu2) == pytest.approx(float(sum(squares)), rel=1e-9)
+        assert charged.pure is public
+        assert (charged.distance == 0) is public
+
+
+def test_r10_runs_of_laplace_stages_alone_may_spend_epsilon_itself():
+    """Ten of epsilon 1 in a limit of 10, which by mu^2 would be three; with one Gaussian run among them, not ten."""
+    limit = Limit(epsilon=10, delta=1e-5)
+    one, gaussian = laplace(1.0), Pots(mu2=Fraction(1, 100), distance=STEP)
+    assert limit.runs(one + Pots(delta=STEP)) == 10
+    assert limit.admits(one.times(10))
+    assert not limit.admits(one.times(10) + Pots(epsilon=STEP))
+    assert limit.part(one.times(5)) == pytest.approx(0.5)
+    by_mu2 = limit.runs(one + Pots(delta=STEP), gaussian)
+    assert 1 < by_mu2 < 10
+    assert limit.admits(one.times(by_mu2) + gaussian)
+    assert not limit.admits(one.times(by_mu2 + 1) + gaussian)
+    assert one.times(10).epsilon_at(1e-6) == pytest.approx(10)
+    small = laplace(0.02)
+    assert limit.runs(small + Pots(delta=STEP)) > 10 / 0.02
+
+
 def root(value: Fraction) -> mpf:
     with mp.workdps(DIGITS):
         return mp.sqrt(rational(value))
@@ -140,7 +184,7 @@ part = st.floats(0, 1.2)
 @given(limits, part, part, part)
 @FACTS
 def test_r10_what_a_limit_admits(limit, mu2, delta, distance):
-    """Exactly what stays within both pots; the distance counts with 1 + e^epsilon, and pure stages never fit."""
+    """Exactly what stays within both pots; the distance counts with 1 + e^epsilon."""
     spent = parts_of(limit, mu2, delta, distance)
     with mp.workdps(DIGITS):
         factor = 1 + exp(mpf(limit.epsilon)) if limit.epsilon <= 12 else mpf(0)
@@ -149,7 +193,6 @@ def test_r10_what_a_limit_admits(limit, mu2, delta, distance):
         assert spent.mu2 <= limit.mu2
         assert in_delta <= rational(Fraction(limit.delta) / 2)
         assert limit.part(spent) <= 1
-        assert not limit.admits(spent + Pots(epsilon=STEP))
     else:
         counted = limit.delta_of(spent)
         assert spent.mu2 > limit.mu2 or counted > limit.delta_pot
@@ -205,12 +248,13 @@ def test_r10_epsilon_at_holds_in_50_digits(log_mu2, log_delta, part_of_delta, lo
 @FACTS
 def test_r10_epsilon_at_is_monotone(log_mu2, log_delta, more):
     """More spent, or a smaller delta, is never a smaller epsilon."""
-    spent, delta = Pots(mu2=Fraction(10**log_mu2), delta=Fraction(10**log_delta) / 1000), 10**log_delta
+    delta = 10**log_delta
+    spent = Pots(mu2=Fraction(10**log_mu2), delta=Fraction(delta) / 1000, distance=STEP)
     epsilon = spent.epsilon_at(delta)
     assert spent.times(2).epsilon_at(delta) >= epsilon
     assert (spent + Pots(delta=Fraction(delta) / 3)).epsilon_at(delta) >= epsilon
     assert spent.epsilon_at(delta / more) >= epsilon
-    assert (spent + Pots(epsilon=Fraction(1, 2))).epsilon_at(delta) == pytest.approx(epsilon + 0.5)
+    assert (spent + laplace(0.5)).epsilon_at(delta) > epsilon
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 11.9, 12.1, 50.0])
@@ -228,7 +272,8 @@ def test_epsilon_at_its_edges():
     assert Pots(delta=Fraction(1e-6)).epsilon_at(1e-6) == math.inf
     assert Pots(mu2=Fraction(1), delta=Fraction(1, 10)).epsilon_at(1e-6) == math.inf
     assert Pots(delta=Fraction(1e-7)).epsilon_at(1e-6) < 1e-9
-    assert Pots(epsilon=Fraction(3)).epsilon_at(1e-6) == pytest.approx(3)
+    assert laplace(1, 2).epsilon_at(1e-6) == pytest.approx(3)
+    assert laplace(*[0.01] * 1000).epsilon_at(1e-6) < 3  # as Gaussian noise that is worse
     assert 0 < Pots(mu2=STEP, delta=STEP).epsilon_at(1e-14) < 1e-3
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,19 @@ from pipelines.graph import Sharding, bounded_sums, runner_options
 from pipelines.inputs import Inputs, resolve_inputs
 from privacy.ids import Ids, make_ids, new_secret
 from privacy.plan import Plan, make_plan
-from transforms.bound_contributions import bound_contributions, merge_names
+from transforms.bound_contributions import bound_bins, bound_contributions, merge_names
 from transforms.columns import as_id_words
 from transforms.exchange import Exchange, decode, ids_of
 from transforms.read_events import prepare_events, read_lookups, read_part
-from transforms.sum_by_key import sum_by_key
-from transforms.sum_by_unit import ReleaseInput, public_names, sum_by_unit
+from transforms.sampling import sample
+from transforms.sum_by_key import sum_bins_by_key, sum_by_key
+from transforms.sum_by_unit import UNIT_DOMAIN, ReleaseInput, public_names, sum_by_unit
 from transforms.work_folder import WorkFolder
 
 Key = tuple[Any, ...]
 Sums = dict[Key, tuple[int, ...]]
 Tables = dict[str, list[pa.RecordBatch]]
+Cells = dict[str, dict[Key, int]]
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,10 @@ def run_twins(
         _sent(exchange, [*tables, *(public.values() if number == 0 else ())], unit_shards, by_unit)
     by_key: dict[int, list[bytes]] = {}
     for payloads in by_unit.values():
-        _sent(exchange, _reduced(setup, exchange.receive(payloads), bound_contributions), key_shards, by_key)
+        _sent(exchange, _bounded(setup, exchange.receive(payloads)), key_shards, by_key)
     result: Tables = {}
     for payloads in by_key.values():
-        for table in _reduced(setup, exchange.receive(payloads), sum_by_key):
+        for table in _summed(setup, exchange.receive(payloads)):
             result.setdefault(table.schema.metadata[b"table"].decode(), []).append(table)
     return result
 
@@ -123,13 +125,29 @@ def _sent(exchange: Exchange, tables: Sequence[pa.RecordBatch], shards: int, to:
         to.setdefault(shard, []).append(payload)
 
 
-def _reduced(setup: Setup, received: Tables, reduce: Callable[..., pa.RecordBatch]) -> list[pa.RecordBatch]:
-    tables = []
+def _bounded(setup: Setup, received: Tables) -> list[pa.RecordBatch]:
+    """What a shard of units makes of its tables."""
     for release in setup.releases:
-        if sums := received.get(f"sums:{release.number}"):
-            tables.append(reduce(sums, release.plan))
-        if names := received.get(f"names:{release.number}"):
-            tables.append(merge_names(names))
+        if events := received.pop(f"events:{release.number}", None):
+            received |= {table.schema.metadata[b"table"].decode(): [table] for table in sample(events, release.plan, release.number)}
+    tables = []
+    for name, batches in received.items():
+        kind, number, *vector = name.split(":")
+        plan = setup.releases[int(number)].plan
+        if kind == "bins":
+            tables.append(bound_bins(batches, received[f"sums:{number}"], plan.bins[int(vector[0])], plan.cap))
+        else:
+            tables.append(merge_names(batches) if kind == "names" else bound_contributions(batches, plan))
+    return tables
+
+
+def _summed(setup: Setup, received: Tables) -> list[pa.RecordBatch]:
+    """What a shard of keys makes of its tables."""
+    reduce = {"names": merge_names, "bins": sum_bins_by_key}
+    tables = []
+    for name, batches in received.items():
+        kind, number, *_ = name.split(":")
+        tables.append(reduce[kind](batches) if kind in reduce else sum_by_key(batches, setup.releases[int(number)].plan))
     return tables
 
 
@@ -156,6 +174,35 @@ def named_sums(tables: Tables, release: ReleaseInput) -> Sums:
     return sums
 
 
+def named_cells(tables: Tables, release: ReleaseInput) -> Cells:
+    """The sums of each stage by the name of the key, or of the key and a bin or column. Those that are 0 are left out."""
+    plan, names = release.plan, names_of(tables, release)
+    found: Cells = {stage.name: {} for stage in plan.stages}
+    columns = [("select", ())] if plan.selection else []
+    for stage in plan.vectors:
+        if stage.vector in plan.totals:
+            columns += [(stage.name, (place,) if stage.vector.width > 1 else ()) for place in range(stage.vector.width)]
+    for table in tables.get(f"sums:{release.number}", []):
+        assert table.schema.names == ["key_high", "key_low", *(f"stage_{number}" for number in range(len(columns)))]
+        keys = [names[key] for key in numbers(ids_of(table, "key"))]
+        for number, (stage, place) in enumerate(columns):
+            _put(found[stage], [(*key, *place) for key in keys], table[f"stage_{number}"])
+    for number, vector in enumerate(plan.bins):
+        (name,) = (stage.name for stage in plan.vectors if stage.vector == vector)
+        for table in tables.get(f"bins:{release.number}:{number}", []):
+            assert table.schema.names == ["key_high", "key_low", "bin", "steps"]
+            keys = [names[key] for key in numbers(ids_of(table, "key"))]
+            _put(found[name], [(*key, cell) for key, cell in zip(keys, table["bin"].to_pylist(), strict=True)], table["steps"])
+    return {name: {cell: total for cell, total in cells.items() if total} for name, cells in found.items()}
+
+
+def _put(cells: dict[Key, int], names: Sequence[Key], amounts: pa.Array) -> None:
+    for name, amount in zip(names, amounts.to_pylist(), strict=True):
+        if name in cells:
+            raise AssertionError("a cell is there twice")
+        cells[name] = amount
+
+
 def all_named(tables: Tables, setup: Setup) -> dict[str, Sums]:
     """The named sums of each release."""
     return {release.plan.name: named_sums(tables, release) for release in setup.releases}
@@ -168,9 +215,18 @@ def numbers(ids: Ids) -> list[int]:
 
 def ranks(release: ReleaseInput, secret: bytes, keys: Sequence[Key]) -> dict[Key, int]:
     """The id of each key, by which the cap chooses."""
-    columns = [pa.array(column, kind) for column, kind in zip(zip(*keys, strict=True), release.key_types, strict=True)]
-    ids = make_ids([as_id_words(column) for column in columns], secret, release.key_domain)
-    return dict(zip(keys, numbers(ids), strict=True))
+    return _ids(keys, release.key_types, secret, release.key_domain)
+
+
+def unit_ids(setup: Setup, units: Sequence[Key]) -> dict[Key, int]:
+    """The id of each unit, which goes into the hashes that sampling chooses by."""
+    return _ids(units, setup.inputs.unit.types, setup.secret, UNIT_DOMAIN)
+
+
+def _ids(tuples: Sequence[Key], types: Sequence[pa.DataType], secret: bytes, domain: int) -> dict[Key, int]:
+    columns = [pa.array(column, kind) for column, kind in zip(zip(*tuples, strict=True), types, strict=True)]
+    ids = make_ids([as_id_words(column) for column in columns], secret, domain)
+    return dict(zip(tuples, numbers(ids), strict=True))
 
 
 def squared(vector: Sequence[int]) -> int:
