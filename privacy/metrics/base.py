@@ -81,6 +81,11 @@ class Metric(Strict, ABC):
         return None
 
     @property
+    def norm_is_given(self) -> bool:
+        """Whether the config says its norm, in place of one that follows from the bounds."""
+        return getattr(self, "norm", None) is not None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of the published columns; for each there are two more, with _low and _high."""
         return (self.name,)

@@ -251,7 +251,7 @@ def sum_stage(
 
 
 def joint_stage(name: str, columns: Sequence[str], given: float, limits: Limits) -> Stage:
-    """Sums of several columns, limited together. Of each key there are as many numbers."""
+    """Sums of several columns, limited together. Of each key there are as many numbers; one is called like its key."""
     exponent = power_exponent(Fraction(given), 1, 2)
     norm = math.ceil(Fraction(given) / Fraction(2) ** exponent)
     tallies = [amounts_tally(column, (-given, given), 0.0, exponent) for column in columns]
@@ -260,7 +260,7 @@ def joint_stage(name: str, columns: Sequence[str], given: float, limits: Limits)
     def of(rows: Mapping[Key, list[Row]]) -> dict[Key, int]:
         return scaled(
             {
-                (*key, place): limits.lighter(sum(map(tally.of, found)), sum(map(count.of, found)))
+                (*key, *([place] if len(columns) > 1 else [])): limits.lighter(sum(map(tally.of, found)), sum(map(count.of, found)))
                 for key, found in rows.items()
                 for place, (tally, count) in enumerate(zip(tallies, counted, strict=True))
             },
