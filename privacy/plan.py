@@ -283,8 +283,9 @@ def _draft(release: Release, rows: int | None, fraction: float, mu_over_epsilon:
     automatic = release.bounds is not None and release.bounds.noise == "auto"
     all_parts = release.parts(bounds), release.parts(replace(bounds, order=1) if automatic else bounds)
     for metric, parts, others in zip(release.metrics, *all_parts, strict=True):
+        part_of_budget = metric.share / total * fraction
         # A norm that is given means another bound with each kind of noise, so the two do not compare.
-        if automatic and not metric.norm_is_given and _laplace_is_less(parts, others, mu_over_epsilon, metric.share / total * fraction):
+        if automatic and not metric.norm_is_given and _laplace_is_less(parts, others, mu_over_epsilon, part_of_budget):
             parts = others
         metric_parts.append(parts)
         for part in parts:
