@@ -129,7 +129,9 @@ def _bounded(setup: Setup, received: Tables) -> list[pa.RecordBatch]:
     """What a shard of units makes of its tables."""
     for release in setup.releases:
         if events := received.pop(f"events:{release.number}", None):
-            received |= {table.schema.metadata[b"table"].decode(): [table] for table in sample(events, release.plan, release.number)}
+            received |= {
+                table.schema.metadata[b"table"].decode(): [table] for table in sample(events, release.plan, release.number)
+            }
     tables = []
     for name, batches in received.items():
         kind, number, *vector = name.split(":")

@@ -260,7 +260,9 @@ def joint_stage(name: str, columns: Sequence[str], given: float, limits: Limits)
     def of(rows: Mapping[Key, list[Row]]) -> dict[Key, int]:
         return scaled(
             {
-                (*key, *([place] if len(columns) > 1 else [])): limits.lighter(sum(map(tally.of, found)), sum(map(count.of, found)))
+                (*key, *([place] if len(columns) > 1 else [])): limits.lighter(
+                    sum(map(tally.of, found)), sum(map(count.of, found))
+                )
                 for key, found in rows.items()
                 for place, (tally, count) in enumerate(zip(tallies, counted, strict=True))
             },
