@@ -109,9 +109,9 @@ def pairs_note(release: Release) -> str | None:
         return None
     within = " and ".join(release.pairs.within)
     return (
-        f"Its events are pairs: two different values of {release.pairs.of} that one unit has in one basket, which is each "
-        f"{within} of it; a pair counts once in a basket. At most {release.most_items:,} values of a basket are paired, and at "
-        f"most {release.most_pairs:,} pairs of a unit are looked at."
+        f"Its events are pairs of two different values of {release.pairs.of} in one basket, which is all that one unit has "
+        f"under one {within}. A pair counts once in a basket. At most {release.most_items:,} values of a basket are paired, and "
+        f"at most {release.most_pairs:,} pairs of a unit are looked at."
     )
 
 

@@ -95,7 +95,7 @@ def test_plan_and_manifest_say_that_events_are_pairs(baskets):
     assert baskets.run().status == 0
     ((name, said),) = baskets.manifest()["pairs"].items()
     assert name == "asked"
-    assert said.startswith("Its events are pairs: two different values of item that one unit has in one basket")
+    assert said.startswith("Its events are pairs of two different values of item in one basket, which is all that one unit has ")
     assert "At most 46 values of a basket are paired, and at most 1,024 pairs of a unit are looked at." in said
     assert said in " ".join(baskets.main("plan", "config.yaml").out.split())
     assert baskets.main("plan", "--json", "config.yaml").json["pairs"] == {"asked": said}
