@@ -204,7 +204,7 @@ def _planned(path: str, variables: dict[str, str], output: str | None = None) ->
 
 def _plan(known: argparse.Namespace) -> int:
     from pipelines.report import print_comparison, print_plan, print_series
-    from pipelines.statement import guarantee, plan_json, protected
+    from pipelines.statement import guarantee, pairs_json, plan_json, protected
 
     if len(known.configs) > 2:
         raise ConfigError(f"{known.configs[2]}: discreet plan takes one config or two; name fewer")
@@ -219,6 +219,7 @@ def _plan(known: argparse.Namespace) -> int:
     if known.json:
         plans: list[dict[str, Any]] = [
             {"config": path, "guarantee": guarantee(config), "protected": protected(config), "plan": plan_json(plan)}
+            | pairs_json(config)
             for path, config, plan in planned
         ]
         if series is not None:

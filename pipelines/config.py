@@ -91,6 +91,12 @@ class Config(Strict):
         for number, release in enumerate(self.releases):
             self._check_bounds(release, f"releases[{number}]")
             self._check_delta(release, f"releases[{number}]")
+            if release.pairs is not None and (not unit or release.pairs.of in unit):
+                cure = f"name a column of which a unit has several values, not {release.pairs.of!r}"
+                raise ValueError(
+                    f"releases[{number}].pairs: needs a privacy unit with several events; "
+                    f"{cure if unit else 'write columns in privacy_unit, not rows'}"
+                )
             if unit and not release.keys.public and set(unit) <= set(release.keys.columns):
                 raise ValueError(
                     f"releases[{number}].keys.columns: hold the privacy unit, so each key has one unit and none could appear; "

@@ -16,13 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from privacy.fields import Column, Count, Strict, Text
+from privacy.fields import LISTED, Column, Columns_, Count, Strict, Text, listed
 from transforms.column_types import column_type
 from transforms.conditions import OPERATORS
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 def _check_timezone(timezone: str) -> str:
@@ -48,9 +44,6 @@ def _check_date(value: Any) -> Any:
     )
 
 
-_LISTED = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]})
-
-
 def _check_path(path: str) -> str:
     if "\0" in path or path in ("null", "~"):
         raise ValueError(f"{path!r} is no path; write one, or remove the key")
@@ -58,8 +51,7 @@ def _check_path(path: str) -> str:
 
 
 Path_ = Annotated[str, Field(min_length=1), AfterValidator(_check_path)]
-Paths = Annotated[tuple[Path_, ...], BeforeValidator(_listed), Field(min_length=1), _LISTED]
-Columns = Annotated[tuple[Column, ...], BeforeValidator(_listed), Field(min_length=1), _LISTED]
+Paths = Annotated[tuple[Path_, ...], BeforeValidator(listed), Field(min_length=1), LISTED]
 Timezone = Annotated[str, AfterValidator(_check_timezone)]
 Date = Annotated[datetime.date, BeforeValidator(_check_date), WithJsonSchema({"type": "string"})]
 
@@ -87,7 +79,7 @@ class PrivacyUnit(Strict):
     @model_validator(mode="before")
     @classmethod
     def _spelled_out(cls, value: Any) -> Any:
-        return {"columns": _listed(value)} if isinstance(value, str | list | tuple) else value
+        return {"columns": listed(value)} if isinstance(value, str | list | tuple) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -108,7 +100,7 @@ class LookupConfig(Strict):
     """A left join with a public table."""
 
     file: Path_ = Field(description="a Parquet file that holds each value of `by` once")
-    by: Columns = Field(description="the column, or columns, that events and table share")
+    by: Columns_ = Field(description="the column, or columns, that events and table share")
     columns: Annotated[tuple[Column, ...], Field(min_length=1)] = Field(description="what the events get from the table")
 
     @field_validator("by")
@@ -232,7 +224,7 @@ Type = Annotated[str, AfterValidator(_check_type)]
 Form = Literal["trim", "casefold", "nfc"]
 Forms = Annotated[
     tuple[Form, ...],
-    BeforeValidator(_listed),
+    BeforeValidator(listed),
     Field(min_length=1),
     WithJsonSchema({"type": "array", "items": {"enum": ["trim", "casefold", "nfc"]}, "minItems": 1}),
 ]

@@ -40,6 +40,7 @@ _FORMS = {
     "budget": "{epsilon: 1, delta: 1.0e-6}",
     "bounds": "{keys_per_unit: 4, rows_per_key: 5}",
     "output": "{path: out/sales}",
+    "pairs": "{of: product, within: basket}",
 }
 """How parts of the config are written."""
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.events_config import Events
-from privacy.tallies import MOST_EVENTS
 from transforms.column_types import column_type
 from transforms.errors import ConfigError, InputError
 from transforms.file_state import FileState
@@ -73,12 +72,13 @@ def _read_footer(path: str, needed: Iterable[str], text: TextFormat) -> tuple[pa
 
 
 def read_footers(
-    paths: Sequence[str], text: TextFormat, needed: Mapping[str, str], made: Mapping[str, str]
+    paths: Sequence[str], text: TextFormat, needed: Mapping[str, str], made: Mapping[str, str], most: int
 ) -> tuple[pa.Schema, tuple[FilePart, ...]]:
     """The types of the columns that are needed, which all files must share, and the files in parts.
 
     Args:
         needed, made: columns that must be in every file, and that must be in none; and where the config names each.
+        most: how many events there may be.
 
     Raises:
         InputError: a file cannot be read, or its columns cannot be used.
@@ -123,14 +123,14 @@ def read_footers(
     exact = sum(part.rows for part in parts if part.row_groups is not None)
     text_bytes = sum(part.state.size for part in parts if part.row_groups is None)
     parts = [
-        replace(part, most_lines=max(MOST_EVENTS - exact, 0) * part.state.size // max(text_bytes, 1))
+        replace(part, most_lines=max(most - exact, 0) * part.state.size // max(text_bytes, 1))
         if part.row_groups is None
         else part
         for part in parts
     ]
     rows = sum(part.rows for part in parts)
-    if rows > MOST_EVENTS:
-        raise InputError(f"events.files: more than {MOST_EVENTS} events; no sum of them is sure to fit, split the run")
+    if rows > most:
+        raise InputError(f"events.files: more than {most} events; no sum of them is sure to fit, split the run")
     return schema, tuple(parts)
 
 

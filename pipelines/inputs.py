@@ -13,6 +13,7 @@ from pipelines.files import find_files, read_footers, text_format
 from privacy.bins import Categories
 from privacy.metrics.base import Metric
 from privacy.plan import Plan, ReleasePlan
+from privacy.release import Release, most_events
 from transforms.columns import is_number, key_type
 from transforms.conditions import Condition
 from transforms.errors import ConfigError, InputError
@@ -57,7 +58,7 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
     made = {column: f"events.derive.{column}" for column in config.events.derive}
     made |= {column: f"events.lookups[{n}].columns" for n, item in enumerate(config.events.lookups) for column in item.columns}
     text = text_format(config.events)
-    schema, parts = read_footers(paths, text, needed, made)
+    schema, parts = read_footers(paths, text, needed, made, most_events(config.releases))
     types = {name: plain_type(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
     states: dict[str, FileState] = {}
     for item in config.events.lookups:
@@ -73,7 +74,7 @@ def resolve_inputs(config: Config, plan: Plan) -> Inputs:
     categories = {metric.categories.column: None for _, _, metric in _metrics(config) if metric.categories}
     _check_forms(config.events, types)
     unit = config.events.privacy_unit.columns
-    keep = dict.fromkeys([*unit, *(c for r in config.releases for c in r.keys.columns), *values, *categories])
+    keep = dict.fromkeys([*unit, *(c for r in config.releases for c in r.event_columns), *values, *categories])
     return Inputs(
         parts=parts,
         events=EventsPlan(
@@ -112,13 +113,18 @@ def _needed(config: Config) -> dict[str, str]:
     named += [(period.truncate, f"events.derive.{name}.truncate") for name, period in events.derive.items()]
     named += [(item.column, f"events.where[{n}].column") for n, item in enumerate(events.where)]
     named += [(item.column, f"events.{name}.column") for name, item in _spans(events).items()]
-    named += [(c, f"releases[{n}].keys.columns") for n, r in enumerate(config.releases) for c in r.keys.columns]
+    named += [(c, f"releases[{n}].{_named_in(r)}") for n, r in enumerate(config.releases) for c in r.event_columns]
     named += [(column, f"releases[{n}].metrics[{i}]") for n, i, m in _metrics(config) for column in _columns(m)]
     needed: dict[str, str] = {}
     for column, where in named:
         if column not in made:
             needed.setdefault(column, where)
     return needed
+
+
+def _named_in(release: Release) -> str:
+    """The part of a release that names the columns of its keys."""
+    return "pairs" if release.pairs else "keys.columns"
 
 
 def _spans(events: Events) -> dict[str, Retain | Window]:
@@ -240,10 +246,16 @@ def _typed(texts: Sequence[str], kind: pa.DataType, where: str) -> pa.Array:
 
 
 def _release_input(plan: ReleasePlan, number: int, events: Events, types: Mapping[str, pa.DataType]) -> ReleaseInput:
-    keys = plan.release.keys
+    keys, pairs = plan.release.keys, plan.release.pairs
     where = f"releases[{number}].keys"
-    kinds = tuple(_key_type(column, types[column], f"{where}.columns") for column in keys.columns)
-    null_keys = events.nulls.key == "keep"
+    named_in = f"releases[{number}].{_named_in(plan.release)}"
+    kinds = tuple(_key_type(column, types[column], named_in) for column in plan.release.event_columns)
+    basket_types: tuple[pa.DataType, ...] = ()
+    forms = events.normalise
+    if pairs:
+        kinds, basket_types = kinds[:1] * 2, kinds[1:]
+        forms = {column: forms.get(pairs.of, ()) for column in pairs.columns}
+    null_keys = events.nulls.key == "keep" and not pairs
     public = None
     if keys.public:
         values = None
@@ -253,12 +265,13 @@ def _release_input(plan: ReleasePlan, number: int, events: Events, types: Mappin
                 for column, kind in zip(keys.columns, kinds, strict=True)
             )
         state = _state(keys.file) if keys.file else None
-        public = PublicKeys(keys.columns, kinds, values, keys.file, state, null_keys, events.normalise)
+        public = PublicKeys(keys.columns, kinds, values, keys.file, state, null_keys, forms, pairs is not None)
         public.load()
     return ReleaseInput(
         plan=plan,
         number=number,
         key_types=kinds,
+        basket_types=basket_types,
         public=public,
         categories={
             metric.categories: _categories(metric.categories, events, types, f"releases[{number}].metrics[{place}]")

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.config import Config
-from pipelines.statement import guarantee, protected, units_note
+from pipelines.statement import guarantee, pairs_note, protected, units_note
 from privacy.intervals import COVERAGE
 from privacy.plan import Plan, SelectionStage, Stage
 
@@ -27,9 +27,9 @@ def print_plan(console: Console, config: Config, plan: Plan, name: str) -> None:
         for stage in release.stages:
             table.add_row(stage.name, f"{stage.share:.1%}", *_cells(stage))
         console.print(table)
-        note = units_note(plan, release)
-        if note:
-            console.print(note)
+        for note in (pairs_note(release.release), units_note(plan, release)):
+            if note:
+                console.print(note)
     console.print(
         "budget: part of the run's, by the shares in the config (1 where omitted). bound: norm of what one unit may add, L2 with "
         "Gaussian noise, L1 with Laplace noise. noise: discrete, drawn exactly."

@@ -6,6 +6,7 @@ from pipelines.config import Config
 from privacy.gaussian import COLLISION
 from privacy.intervals import COVERAGE
 from privacy.plan import Plan, ReleasePlan, SelectionStage, Stage
+from privacy.release import Release
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -98,7 +99,26 @@ def nulls(config: Config) -> str:
         else "An event is left out of a release where one of its key columns is null. "
     )
     value = "counts as 0, cut to the clip." if chosen.value == "zero" else "is left out of the metrics of its column only."
-    return f"{unit}{key}A value that is null, NaN or infinite {value}"
+    pair = " No pair has a null." if pairs_json(config) else ""
+    return f"{unit}{key}A value that is null, NaN or infinite {value}{pair}"
+
+
+def pairs_note(release: Release) -> str | None:
+    """What the events of a release of pairs are; None of another."""
+    if release.pairs is None:
+        return None
+    within = " and ".join(release.pairs.within)
+    return (
+        f"Its events are pairs of two different values of {release.pairs.of} in one basket, which is all that one unit has "
+        f"under one {within}. A pair counts once in a basket. At most {release.most_items:,} values of a basket are paired, and "
+        f"at most {release.most_pairs:,} pairs of a unit are looked at."
+    )
+
+
+def pairs_json(config: Config) -> dict[str, dict[str, str]]:
+    """The notes of the releases of pairs, by their names; nothing where there are none."""
+    notes = {release.name: note for release in config.releases if (note := pairs_note(release))}
+    return {"pairs": notes} if notes else {}
 
 
 INTERVALS = (
@@ -119,6 +139,7 @@ def statement(config: Config, run: str, plan: Plan, versions: dict[str, str]) ->
         "delta": config.budget.delta,
         "neighbours": f"add or remove {neighbours(config)}",
         "nulls": nulls(config),
+        **pairs_json(config),
         "intervals": INTERVALS,
         "plan": plan_json(plan),
         "config": config.resolved(),

@@ -45,6 +45,11 @@ def _check_end(value: object) -> object:
     return value if isinstance(value, str) and _NOT_FINITE.fullmatch(value) else _check_number(value)
 
 
+def listed(value: object) -> object:
+    """One text as a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 def _check_whole(value: object) -> object:
     if isinstance(value, str) and not _WHOLE.fullmatch(value):
         raise ValueError(f"{value!r} is no whole number; write a whole number")
@@ -79,6 +84,9 @@ Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 End = Annotated[float, BeforeValidator(_check_end)]
 Clip = Annotated[tuple[End, End], AfterValidator(_check_clip)]
 Column = Annotated[str, Field(min_length=1), AfterValidator(_check_answered)]
+LISTED = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]})
+Columns_ = Annotated[tuple[Column, ...], BeforeValidator(listed), Field(min_length=1), LISTED]
+"""One column, or a list of them."""
 Count = Annotated[int, BeforeValidator(_check_whole), Field(ge=1)]
 
 

@@ -1,14 +1,18 @@
 """What a release declares: its keys, bounds, selection, metrics and budget. The privacy part of the config."""
 
+from collections.abc import Sequence
+from itertools import count
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from privacy.bounds import Bounds, UnitBounds
-from privacy.fields import Column, Count, Name, Number, Share, Strict, Text
+from privacy.fields import Column, Columns_, Count, Name, Number, Share, Strict, Text
 from privacy.metrics import AnyMetric
 from privacy.metrics.base import Part
+from privacy.metrics.count import CountMetric
 from privacy.selection import MOST_KEYS
+from privacy.tallies import MOST_EVENTS
 
 PARTITION = "run"
 """The column that readers of the published folders see beside those of the release."""
@@ -62,6 +66,29 @@ class Keys(Strict):
         return self
 
 
+class Pairs(Strict):
+    """The events of a release are pairs: of two different values of a column that a unit has in one basket.
+
+    Guarantee: they are a function of the unit's own events. Source: docs/guarantee.md, "Pairs".
+    """
+
+    of: Column = Field(description="the column whose values are paired")
+    within: Columns_ = Field(description="what makes a basket within a unit: a column, or a list of columns")
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """The key columns that it makes; the smaller value of a pair is in the first."""
+        return f"{self.of}_1", f"{self.of}_2"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.within)) < len(self.within):
+            raise ValueError(f"within {list(self.within)} repeats a column; name each once")
+        if self.of in self.within:
+            raise ValueError(f"of is {self.of!r}, which within names too, so a basket has one value; name another column")
+        return self
+
+
 class Top(Strict):
     """Only the keys with the largest noisy values are published."""
 
@@ -74,6 +101,7 @@ class Release(Strict):
 
     name: Name = Field(description="of the published table")
     share: Share = Field(1.0, description="weight among the releases")
+    pairs: Pairs | None = Field(None, description="count pairs of values that occur together, instead of events")
     keys: Keys
     bounds: Bounds | None = None
     select: Select | None = None
@@ -90,6 +118,21 @@ class Release(Strict):
         own = [metric.parts(bounds) for metric in self.metrics]
         several = {part.vector for parts in own if len(parts) > 1 for part in parts}
         return tuple(metric.shared_parts(bounds, several) or parts for metric, parts in zip(self.metrics, own, strict=True))
+
+    @property
+    def event_columns(self) -> tuple[str, ...]:
+        """The columns of the events that its keys are made of."""
+        return self.keys.columns if self.pairs is None else (self.pairs.of, *self.pairs.within)
+
+    @property
+    def most_pairs(self) -> int:
+        """How many pairs of one unit are looked at."""
+        return self.selection.cap if self.selection else MOST_KEYS
+
+    @property
+    def most_items(self) -> int:
+        """How many values of one basket are paired: the fewest that make `most_pairs`."""
+        return next(items for items in count(2) if items * (items - 1) >= 2 * self.most_pairs)
 
     @property
     def without_interval(self) -> tuple[str, ...]:
@@ -109,6 +152,8 @@ class Release(Strict):
     def _check(self) -> Self:
         if self.keys.public and self.select is not None:
             raise ValueError("select is given, but the keys are public and not selected; remove select")
+        if self.pairs is not None:
+            self._check_pairs(self.pairs)
         # Readers such as DuckDB and BigQuery do not tell columns apart by case.
         taken = {PARTITION: "the partition column run"}
         named = [(column, f"key column {column!r}") for column in self.keys.columns]
@@ -130,3 +175,25 @@ class Release(Strict):
         if self.top is not None and self.top.by not in columns:
             raise ValueError(f"top.by is {self.top.by!r}, which no metric makes; write one of {', '.join(columns)}")
         return self
+
+    def _check_pairs(self, pairs: Pairs) -> None:
+        if self.keys.columns != pairs.columns:
+            raise ValueError(
+                f"keys.columns are {list(self.keys.columns)}, but pairs makes the columns {list(pairs.columns)}; write those"
+            )
+        if self.bounds is not None and self.bounds.by == "sampling":
+            raise ValueError("bounds.by is sampling, but a unit with many pairs can only be scaled; remove by")
+        for number, metric in enumerate(self.metrics):
+            if not isinstance(metric, CountMetric):
+                raise ValueError(
+                    f"metrics[{number}] has {metric.kind}, but a pair has no value; write count: events or count: units"
+                )
+
+
+def most_events(releases: Sequence[Release]) -> int:
+    """How many events a run may read: `MOST_EVENTS`, or fewer where these releases make pairs of them.
+
+    Source: docs/guarantee.md, "Pairs".
+    """
+    blocks = sum(release.most_items - 1 for release in releases if release.pairs)
+    return 2**40 // (2**40 // MOST_EVENTS + blocks)

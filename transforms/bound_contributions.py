@@ -14,6 +14,7 @@ from privacy.plan import ReleasePlan
 from privacy.vectors import BinVector, UnitCells, UnitRows
 from transforms.errors import RunnerError
 from transforms.exchange import Columns, Exchange, id_columns, ids_of, joined, joined_ids, named_batch, named_of, narrowed
+from transforms.form_pairs import form_pairs
 from transforms.grouping import binned, cap_keys, group_bins, group_ids, group_pairs
 from transforms.sampling import sample
 from transforms.sum_by_unit import ReleaseInput
@@ -30,6 +31,7 @@ class BoundContributions(beam.PTransform[beam.PCollection[Grouped], beam.PCollec
     """
 
     releases: Sequence[ReleaseInput]
+    secret: bytes
     shards: int
     exchange: Exchange
     folder: WorkFolder
@@ -40,7 +42,8 @@ class BoundContributions(beam.PTransform[beam.PCollection[Grouped], beam.PCollec
 
 class _Bound(beam.DoFn):
     def __init__(self, step: BoundContributions) -> None:
-        self.releases, self.shards, self.exchange, self.folder = step.releases, step.shards, step.exchange, step.folder
+        self.releases, self.secret = step.releases, step.secret
+        self.shards, self.exchange, self.folder = step.shards, step.exchange, step.folder
 
     @guarded
     def process(self, element: Grouped) -> Iterator[tuple[int, bytes]]:
@@ -49,6 +52,9 @@ class _Bound(beam.DoFn):
         for release in self.releases:
             if events := received.pop(f"events:{release.number}", []):
                 received |= {named_of([table]): [table] for table in sample(events, release.plan, release.number)}
+            if items := received.pop(f"items:{release.number}", []):
+                for pairs in bound_pairs(items, release, self.secret):
+                    yield from self.exchange.send(pairs, self.shards)
             sums = received.pop(f"sums:{release.number}", [])
             if sums:
                 tables.append(bound_contributions(sums, release.plan))
@@ -88,6 +94,22 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
     return named_batch(named_of(batches), id_columns(pair_keys.take(by_key.firsts), "key") | stages)
 
 
+def bound_pairs(batches: Sequence[pa.RecordBatch], release: ReleaseInput, secret: bytes) -> Iterator[list[pa.RecordBatch]]:
+    """Items of the baskets of some units to bounded sums per pair, some units at a time.
+
+    Args:
+        batches: tables `items:<number>` of `sum_by_unit`, which together hold all items of their units.
+
+    Yields:
+        `sums:<number>` as of `bound_contributions`, and, for private keys, `names:<number>` of the pairs in them. No unit is in
+        two of them.
+    """
+    units, baskets, items = (joined_ids(batches, prefix) for prefix in ("unit", "basket", "item"))
+    named = merge_names([batch.select(["item_high", "item_low", "item"]) for batch in batches], "item")
+    for sums, *names in form_pairs(units, baskets, items, named, release, secret):
+        yield [bound_contributions([sums], release.plan), *names]
+
+
 def bound_bins(
     batches: Sequence[pa.RecordBatch], sums: Sequence[pa.RecordBatch], vector: BinVector, cap: int | None
 ) -> pa.RecordBatch:
@@ -120,9 +142,9 @@ def add_up_bins(name: str, keys: Ids, bins: Ints, steps: Ints) -> pa.RecordBatch
     return named_batch(name, id_columns(keys.take(by_key.firsts).take(cells.groups), "key") | sums)
 
 
-def merge_names(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Each key's name once, ascending by key."""
-    ids = joined_ids(batches, "key")
+def merge_names(batches: Sequence[pa.RecordBatch], prefix: str = "key") -> pa.RecordBatch:
+    """Each key's name once, ascending by key; with the prefix of other ids, those."""
+    ids = joined_ids(batches, prefix)
     firsts = np.sort(group_ids(ids).firsts)
     edges = np.cumsum([0, *(batch.num_rows for batch in batches)])
     kept = [
@@ -133,4 +155,4 @@ def merge_names(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     if len(merged) > 1:  # Arrow cuts texts of more than 2 GiB; nothing may be lost of them
         raise RunnerError("the names of keys take more than 2 GiB in one shard; choose shorter or fewer keys")
     empty: pa.RecordBatch = kept[0].slice(0, 0)
-    return merged[0].take(pa.array(group_ids(ids_of(merged[0], "key")).firsts)) if merged else empty
+    return merged[0].take(pa.array(group_ids(ids_of(merged[0], prefix)).firsts)) if merged else empty

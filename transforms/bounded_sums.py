@@ -50,7 +50,13 @@ class BoundedSums(beam.PTransform[beam.pvalue.PBegin, beam.PCollection[tuple[int
             )
             | "GroupByUnit" >> beam.GroupByKey()
             | "BoundContributions"
-            >> BoundContributions(releases=self.releases, shards=self.key_shards, exchange=self.exchange, folder=self.folder)
+            >> BoundContributions(
+                releases=self.releases,
+                secret=self.secret,
+                shards=self.key_shards,
+                exchange=self.exchange,
+                folder=self.folder,
+            )
             | "GroupByKey" >> beam.GroupByKey()
             | "SumByKey" >> SumByKey(releases=self.releases, exchange=self.exchange, folder=self.folder)
         )

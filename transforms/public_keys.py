@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.columns import readable_texts
@@ -24,6 +25,7 @@ class PublicKeys:
     Attributes:
         nulls: whether a null in the file is a key like others.
         forms: of columns of text, as `normalise` takes them.
+        pairs: whether a key is an unordered pair: the smaller value comes first, and one of equal values is left out.
     """
 
     columns: tuple[str, ...]
@@ -33,6 +35,7 @@ class PublicKeys:
     state: FileState | None = None
     nulls: bool = False
     forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pairs: bool = False
 
     def load(self) -> list[pa.Array]:
         """The key columns, in their published types and in the events' forms.
@@ -47,9 +50,16 @@ class PublicKeys:
         if len(columns[0]) > MOST_KEYS:
             raise InputError(f"{self.file or 'keys.values'}: lists {len(columns[0]):,} keys, more than {MOST_KEYS:,}; list fewer")
         if not self.nulls and any(column.null_count for column in columns):
-            raise InputError(
-                f"{self.file}: lists a null, or a text that is no UTF-8; list none, or write events.nulls: {{key: keep}}"
-            )
+            cure = "" if self.pairs else ", or write events.nulls: {key: keep}"
+            raise InputError(f"{self.file}: lists a null, or a text that is no UTF-8; list none{cure}")
+        return self._in_order(*columns) if self.pairs else columns
+
+    def _in_order(self, one: pa.Array, other: pa.Array) -> list[pa.Array]:
+        different, greater = pc.not_equal(one, other), pc.greater(one, other)
+        ordered = (pc.if_else(greater, other, one), pc.if_else(greater, one, other))
+        columns = [column.filter(different) for column in ordered]
+        if len(columns[0]) == 0:
+            raise InputError(f"{self.file or 'keys.values'}: lists no pair of two different values; list at least one")
         return columns
 
     def _listed(self) -> list[pa.Array]:

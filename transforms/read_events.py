@@ -32,7 +32,7 @@ class FilePart:
     Attributes:
         row_groups: None for a text file.
         rows: exact for Parquet, a guess from the size for text.
-        most_lines: of a text file, so that all files together hold at most `MOST_EVENTS`.
+        most_lines: of a text file, so that all files together hold at most as many as one run can add up.
     """
 
     path: str
@@ -134,7 +134,7 @@ class _Read(beam.DoFn):
             for text in read_text_part(part, schema, self.plan.text):
                 lines += text.events.num_rows + text.bad.num_rows
                 if lines > part.most_lines:
-                    raise InputError(f"{part.path}: more events than one run can add up ({MOST_EVENTS}); split the run")
+                    raise InputError(f"{part.path}: more events than one run can add up; split the run")
                 yield text.events, text.bad
 
     def _set_aside(self, number: int, position: int, bad: pa.RecordBatch) -> None:

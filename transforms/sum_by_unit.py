@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from privacy.bins import NO_BIN, Categories, Ranges
 from privacy.grid import Ints
-from privacy.ids import Ids, make_ids
+from privacy.ids import Ids, make_ids, make_pair_ids
 from privacy.plan import ReleasePlan
 from privacy.tallies import Events, Values
 from transforms.columns import as_id_words, as_key, is_given, usable_values
@@ -24,6 +24,9 @@ from transforms.work_folder import WorkFolder, guarded
 UNIT_DOMAIN = 0
 """Of the ids of units; release number i has i + 1 for its keys."""
 
+ITEM_DOMAINS, BASKET_DOMAINS = 1 << 32, 1 << 33
+"""Release number i adds i."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseInput:
@@ -31,6 +34,7 @@ class ReleaseInput:
 
     Attributes:
         categories: the values of each of the plan's categories, in the column's published type.
+        basket_types: where its events are pairs, the canonical types of the columns of a basket.
         null_keys: whether null is a key like others; otherwise events with a null key are left out.
         zero_values: whether a null, NaN or infinite value counts as 0; otherwise it is left out.
     """
@@ -40,6 +44,7 @@ class ReleaseInput:
     key_types: tuple[pa.DataType, ...]
     public: PublicKeys | None
     categories: Mapping[Categories, pa.Array] = field(default_factory=dict)
+    basket_types: tuple[pa.DataType, ...] = ()
     null_keys: bool = False
     zero_values: bool = False
 
@@ -50,6 +55,17 @@ class ReleaseInput:
     @property
     def key_domain(self) -> int:
         return self.number + 1
+
+    def key_ids(self, columns: Sequence[pa.Array], secret: bytes) -> Ids:
+        """The ids of keys, from their columns."""
+        if self.plan.release.pairs:
+            first, second = (self.item_ids(column, secret) for column in columns)
+            return make_pair_ids(first, second, secret, self.key_domain)
+        return make_ids([as_id_words(column) for column in columns], secret, self.key_domain)
+
+    def item_ids(self, column: pa.Array, secret: bytes) -> Ids:
+        """The ids of the values that are paired."""
+        return make_ids([as_id_words(column)], secret, ITEM_DOMAINS + self.number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +127,8 @@ def sum_by_unit(
         (the same ids, then bin and events), in the same order; where bounds sample, instead `events:<number>`, one row an
         event (the same ids, then tally_<i> and bin_<i>);
         for private keys `names:<number>` (key_high, key_low, then the key columns), ascending by key.
+        For a release of pairs instead of all these `items:<number>` (unit_high, unit_low, basket_high, basket_low, item_high,
+        item_low, item), in the same order; an item may be in a basket twice.
     """
     if unit.columns:
         columns = [as_key(events[name], kind) for name, kind in zip(unit.columns, unit.types, strict=True)]
@@ -119,12 +137,17 @@ def sum_by_unit(
             events, columns = events.take(rows), [column.take(rows) for column in columns]
     else:
         columns = [pa.array(np.full(events.num_rows, number)) for number in place] + [pa.array(np.arange(events.num_rows))]
-    units = make_ids([as_id_words(column) for column in columns], secret, UNIT_DOMAIN)
+    words = [as_id_words(column) for column in columns]
+    units = make_ids(words, secret, UNIT_DOMAIN)
     alone = not unit.columns
     return [
         table
         for release in releases
-        for table in _sum_release(events, units, release, secret, public.get(release.number), alone=alone)
+        for table in (
+            [basket_items(events, units, words, release, secret, public.get(release.number))]
+            if release.plan.release.pairs
+            else _sum_release(events, units, release, secret, public.get(release.number), alone=alone)
+        )
     ]
 
 
@@ -135,7 +158,7 @@ def _sum_release(
     rows = _all_true([pc.is_valid(column) for column in columns])
     if len(rows) < events.num_rows and not release.null_keys:
         events, units, columns = events.take(rows), units.take(rows), [column.take(rows) for column in columns]
-    keys = make_ids([as_id_words(column) for column in columns], secret, release.key_domain)
+    keys = release.key_ids(columns, secret)
     if public is not None:
         rows = np.flatnonzero(locate(keys, ids_of(public, "key")) >= 0)
         events, units, keys = events.take(rows), units.take(rows), keys.take(rows)
@@ -163,6 +186,42 @@ def _events_table(
     steps: Columns = {f"tally_{place}": narrowed(steps[order]) for place, steps in enumerate(tallies)}
     found: Columns = {f"bin_{place}": narrowed(found[order]) for place, found in enumerate(bins)}
     return named_batch(f"events:{number}", ids | steps | found)
+
+
+def basket_items(
+    events: pa.RecordBatch,
+    units: Ids,
+    unit_words: Sequence[pa.Array],
+    release: ReleaseInput,
+    secret: bytes,
+    public: pa.RecordBatch | None,
+) -> pa.RecordBatch:
+    """The items of each unit's baskets, of which pairs are made once all events of the unit are together.
+
+    An event without item or basket is left out, and where keys are public one whose item is in no listed pair. Of a basket with
+    more than `most_items` items in the batch, those with the smallest ids stay.
+    """
+    declared = release.plan.release
+    kinds = (release.key_types[0], *release.basket_types)
+    item, *within = (as_key(events[name], kind) for name, kind in zip(declared.event_columns, kinds, strict=True))
+    used = [pc.is_valid(item), *(is_given(column) for column in within)]
+    if public is not None:
+        used.append(pc.is_in(item, pa.concat_arrays([public["column_0"], public["column_1"]])))
+    rows = _all_true(used)
+    item, units = item.take(rows), units.take(rows)
+    # A unit is part of its baskets: those of two units have nothing in common.
+    columns = [column.take(rows) for column in (*unit_words, *map(as_id_words, within))]
+    baskets = make_ids(columns, secret, BASKET_DOMAINS + release.number)
+    items = release.item_ids(item, secret)
+    kept = np.arange(len(rows))
+    if worth_grouping(baskets, items, declared.most_items):
+        kept = cap_keys(group_pairs(baskets, items), declared.most_items).pairs.firsts
+    kept = kept[ungrouped(units.take(kept)).order]
+    ids = {"unit": units, "basket": baskets, "item": items}
+    found: Columns = {}
+    for prefix, made in ids.items():
+        found |= id_columns(made.take(kept), prefix)
+    return named_batch(f"items:{release.number}", found | {"item": item.take(kept)})
 
 
 def tally_steps(events: pa.RecordBatch, release: ReleaseInput) -> Iterator[NDArray[np.int64]]:
@@ -201,7 +260,7 @@ def public_names(release: ReleaseInput, secret: bytes) -> pa.RecordBatch:
     """The names of a release's public keys, ascending by id."""
     assert release.public is not None
     columns = release.public.load()
-    ids = make_ids([as_id_words(column) for column in columns], secret, release.key_domain)
+    ids = release.key_ids(columns, secret)
     firsts = group_ids(ids).firsts
     return names_batch(release, ids.take(firsts), columns, firsts)
 

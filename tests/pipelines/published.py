@@ -1,5 +1,6 @@
 """What a run publishes when its budget is beyond any use: counts and sums of integers are exact, since noise is rounded away."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -23,11 +24,11 @@ def ask(project: Any, keys: str | list[str], public: Any = None, metrics: Any = 
     project.config["releases"] = [release | options]
 
 
-def published(project: Any, run_id: str = "one") -> dict[Any, Any]:
+def published(project: Any, run_id: str = "one", options: Sequence[str] = ()) -> dict[Any, Any]:
     """Runs the project, as a dataset of its own. Each published key's metrics, without intervals; a single one by itself."""
     project.config["budget"]["epsilon"] = HUGE
     project.config["dataset"] = f"dataset_{run_id.replace('-', '_')}"
-    ended = project.run(run_id=run_id)
+    ended = project.run(*options, run_id=run_id)
     assert ended.status == 0, ended.err
     release = project.config["releases"][0]
     rows = project.table(release["name"], run_id).to_pylist()

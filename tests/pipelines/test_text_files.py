@@ -144,7 +144,7 @@ def test_r11_malformed_text_options(project, key, value, said):
 
 def test_n5_more_lines_than_can_be_added_up_are_refused(shops, monkeypatch):
     as_text(shops, "csv")
-    monkeypatch.setattr("pipelines.files.MOST_EVENTS", 700)
+    monkeypatch.setattr("privacy.release.MOST_EVENTS", 700)
     ended = shops.run()
     assert (ended.status, ended.out) == (4, "")
     assert "split the run" in ended.complaint

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.ids import SECRET_BYTES, Ids, make_ids, new_secret
+from privacy.ids import SECRET_BYTES, Ids, make_ids, make_pair_ids, new_secret
 from tests.privacy.cases import CASES
 
 SECRET = bytes(range(16))
@@ -144,6 +144,15 @@ def test_secrets_and_domains_have_nothing_to_do_with_one_another() -> None:
     secrets = {new_secret() for _ in range(100)}
     assert len(secrets) == 100
     assert {len(secret) for secret in secrets} == {SECRET_BYTES}
+
+
+def test_ids_of_pairs_are_those_of_their_two_ids() -> None:
+    """Two blocks after the domain's, as the reference; which comes first matters."""
+    first, second = (make_ids([pa.array(texts)], SECRET, 3) for texts in (["a", "b", "a"], ["b", "a", "a"]))
+    blocks = [[struct.pack("<QQ", *pair) for pair in pairs(ids)] for ids in (first, second)]
+    found = pairs(make_pair_ids(first, second, SECRET, 4))
+    assert found == [reference(row, SECRET, 4) for row in zip(*blocks, strict=True)]
+    assert len(set(found)) == 3
 
 
 def test_slices_of_long_arrays() -> None:

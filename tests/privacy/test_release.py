@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from privacy.release import Budget, Keys, Release
+from privacy.release import Budget, Keys, Release, most_events
 from tests.privacy.plans import release
 
 
@@ -83,3 +83,35 @@ def test_no_two_output_columns_share_a_name() -> None:
     for names in (["a", "a"], ["a", "a_low"], ["a_high", "a"], ["k"]):
         with pytest.raises(ValidationError, match="two output columns"):
             release(metrics=[{"name": name, "count": "units"} for name in names])
+
+
+def together(cap: int | None = None, public: bool = False) -> Release:
+    """A release of pairs."""
+    keys: dict[str, Any] = {"columns": ["a_1", "a_2"]}
+    if public:
+        keys["values"] = {"a_1": ["x"], "a_2": ["y"]}
+    written: dict[str, Any] = {"name": "b", "pairs": {"of": "a", "within": "c"}, "keys": keys}
+    written |= {"bounds": {"keys_per_unit": 3, "rows_per_key": 1}, "metrics": [{"name": "n", "count": "events"}]}
+    return Release.model_validate(written | ({"select": {"cap": cap}} if cap else {}))
+
+
+@pytest.mark.parametrize(("cap", "items"), [(1, 2), (2, 3), (3, 3), (4, 4), (100, 15), (1024, 46), (5000, 101), (2**16, 363)])
+def test_the_fewest_items_that_make_as_many_pairs_as_a_unit_may_have(cap: int, items: int) -> None:
+    made = together(cap)
+    assert (made.most_pairs, made.most_items) == (cap, items)
+    assert (items - 1) * (items - 2) // 2 < cap <= items * (items - 1) // 2
+
+
+def test_pairs_that_are_looked_at_by_default() -> None:
+    assert (together().most_pairs, together(public=True).most_pairs) == (1024, 2**16)
+
+
+@pytest.mark.parametrize("caps", [(), (1024,), (1, 2**16), (2**16,) * 127])
+def test_n5_pairs_and_events_of_a_run_take_at_most_2_to_the_40_blocks(caps: tuple[int, ...]) -> None:
+    """256 for each event, and two for each pair; without pairs, the most events are 2^32."""
+    releases = [together(cap) for cap in caps]
+    most = most_events([release(), *releases])
+    each = 256 + sum(2 * item.most_items * (item.most_items - 1) // 2 // item.most_items for item in releases)
+    assert most * each <= 2**40 < (most + 1) * each
+    assert most > 2**24
+    assert most == 2**32 or releases

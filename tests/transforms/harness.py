@@ -16,7 +16,7 @@ from pipelines.graph import Sharding, bounded_sums, runner_options
 from pipelines.inputs import Inputs, resolve_inputs
 from privacy.ids import Ids, make_ids, new_secret
 from privacy.plan import Plan, make_plan
-from transforms.bound_contributions import bound_bins, bound_contributions, merge_names
+from transforms.bound_contributions import bound_bins, bound_contributions, bound_pairs, merge_names
 from transforms.columns import as_id_words
 from transforms.exchange import Exchange, decode, ids_of
 from transforms.read_events import prepare_events, read_lookups, read_part
@@ -112,7 +112,8 @@ def run_twins(
         _sent(exchange, [*tables, *(public.values() if number == 0 else ())], unit_shards, by_unit)
     by_key: dict[int, list[bytes]] = {}
     for payloads in by_unit.values():
-        _sent(exchange, _bounded(setup, exchange.receive(payloads)), key_shards, by_key)
+        for tables in _bounded(setup, exchange.receive(payloads)):
+            _sent(exchange, tables, key_shards, by_key)
     result: Tables = {}
     for payloads in by_key.values():
         for table in _summed(setup, exchange.receive(payloads)):
@@ -125,9 +126,11 @@ def _sent(exchange: Exchange, tables: Sequence[pa.RecordBatch], shards: int, to:
         to.setdefault(shard, []).append(payload)
 
 
-def _bounded(setup: Setup, received: Tables) -> list[pa.RecordBatch]:
-    """What a shard of units makes of its tables."""
+def _bounded(setup: Setup, received: Tables) -> Iterator[list[pa.RecordBatch]]:
+    """What a shard of units makes of its tables: pairs some units at a time, then all else."""
     for release in setup.releases:
+        if items := received.pop(f"items:{release.number}", None):
+            yield from bound_pairs(items, release, setup.secret)
         if events := received.pop(f"events:{release.number}", None):
             received |= {
                 table.schema.metadata[b"table"].decode(): [table] for table in sample(events, release.plan, release.number)
@@ -140,7 +143,7 @@ def _bounded(setup: Setup, received: Tables) -> list[pa.RecordBatch]:
             tables.append(bound_bins(batches, received[f"sums:{number}"], plan.bins[int(vector[0])], plan.cap))
         else:
             tables.append(merge_names(batches) if kind == "names" else bound_contributions(batches, plan))
-    return tables
+    yield tables
 
 
 def _summed(setup: Setup, received: Tables) -> list[pa.RecordBatch]:
@@ -217,17 +220,20 @@ def numbers(ids: Ids) -> list[int]:
 
 def ranks(release: ReleaseInput, secret: bytes, keys: Sequence[Key]) -> dict[Key, int]:
     """The id of each key, by which the cap chooses."""
-    return _ids(keys, release.key_types, secret, release.key_domain)
+    return _numbered(keys, release.key_ids(_columns(keys, release.key_types), secret))
 
 
 def unit_ids(setup: Setup, units: Sequence[Key]) -> dict[Key, int]:
     """The id of each unit, which goes into the hashes that sampling chooses by."""
-    return _ids(units, setup.inputs.unit.types, setup.secret, UNIT_DOMAIN)
+    columns = [as_id_words(column) for column in _columns(units, setup.inputs.unit.types)]
+    return _numbered(units, make_ids(columns, setup.secret, UNIT_DOMAIN))
 
 
-def _ids(tuples: Sequence[Key], types: Sequence[pa.DataType], secret: bytes, domain: int) -> dict[Key, int]:
-    columns = [pa.array(column, kind) for column, kind in zip(zip(*tuples, strict=True), types, strict=True)]
-    ids = make_ids([as_id_words(column) for column in columns], secret, domain)
+def _columns(tuples: Sequence[Key], types: Sequence[pa.DataType]) -> list[pa.Array]:
+    return [pa.array(column, kind) for column, kind in zip(zip(*tuples, strict=True), types, strict=True)]
+
+
+def _numbered(tuples: Sequence[Key], ids: Ids) -> dict[Key, int]:
     return dict(zip(tuples, numbers(ids), strict=True))
 
 

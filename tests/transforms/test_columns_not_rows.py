@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tests.transforms import harness, world
-from transforms.bound_contributions import bound_contributions
+from transforms.bound_contributions import bound_contributions, bound_pairs
 from transforms.sum_by_key import sum_by_key
 from transforms.sum_by_unit import public_names, sum_by_unit
 
@@ -18,6 +18,11 @@ BOUNDS = "bounds: {keys_per_unit: 3, rows_per_key: 2}, "
 RELEASES = (
     "{name: one, keys: {columns: [key, text]}, select: {cap: 8}, " + BOUNDS + METRICS,
     "{name: two, keys: {columns: [text], values: {text: [text 1, text 2, other]}}, " + BOUNDS + METRICS,
+)
+PAIRS = (
+    "{name: pairs, pairs: {of: key, within: text}, keys: {columns: [key_1, key_2]}, select: {cap: 8}, "
+    + BOUNDS
+    + "metrics: [{name: n, count: events}]}"
 )
 SMALL, LARGE = 1_000, 100_000
 
@@ -99,3 +104,20 @@ def test_python_does_not_grow_with_rows(setup):
         assert count > 1000
         # Ties and caps take other branches; a loop over the 3,000 further units would be at least 10,000.
         assert abs(large[step] - count) < 3000, (step, count, large[step])
+
+
+def test_python_does_not_grow_with_pairs(tmp_path):
+    """Of more units, as long as they fit into one block."""
+    setup = harness.set_up(world.simple(tmp_path, events(10), PAIRS))
+    counts, sizes = [], []
+    for rows in (SMALL, SMALL, LARGE):
+        batch, tables = events(rows).to_batches()[0], []
+
+        def run(batch=batch, tables=tables):
+            tables += sum_by_unit(batch, setup.inputs.unit, setup.releases, setup.secret, {})
+            sizes.append([made.num_rows for block in bound_pairs(tables, setup.releases[0], setup.secret) for made in block])
+
+        counts.append(instructions(run))
+    assert len(sizes[0]) == len(sizes[2]) == 2
+    assert sizes[2][0] > 100
+    assert abs(counts[2] - counts[1]) < 3000, counts
