@@ -627,7 +627,7 @@ def test_s3_a_normal_run_with_bins(canary):
     assert_nowhere(canary, ended)
 
 
-@pytest.mark.parametrize("step", ["event_bins", "group_bins"])
+@pytest.mark.parametrize("step", ["sum_by_unit.event_bins", "exchange.group_bins"])
 @pytest.mark.parametrize("kind", [ValueError, KeyError, pa.ArrowInvalid])
 def test_s3_a_fault_of_our_own_in_a_step_of_bins(canary, monkeypatch, step, kind):
     """Whatever it raises with data in its message: only its kind and place are told."""
@@ -636,7 +636,7 @@ def test_s3_a_fault_of_our_own_in_a_step_of_bins(canary, monkeypatch, step, kind
     def faulty(*_: Any) -> Any:
         raise kind(f"{KEY} {VALUE}")
 
-    monkeypatch.setattr(f"transforms.sum_by_unit.{step}", faulty)
+    monkeypatch.setattr(f"transforms.{step}", faulty)
     ended = canary.run()
     assert ended.status in (1, 4, 5)
     assert len(ended.complaint.splitlines()) == 1, ended.err

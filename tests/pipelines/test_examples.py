@@ -22,6 +22,8 @@ from privacy.plan import make_plan
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 REACH = 7.5
+LAPLACE_REACH = 16
+"""In standard deviations; Laplace noise is beyond it in 1e-10 of draws."""
 
 Truth = tuple[pd.Series, float]
 """A metric without privacy, by key, and the part of its total that bounds and clips may cut off."""
@@ -80,12 +82,12 @@ def sure_keys(project: Any, name: str, events: pd.DataFrame, unit: list[str], ke
     return set(weights[weights >= stage["threshold"] + REACH * stage["standard_deviation"]].index)
 
 
-def check(project: Any, name: str, keys: list[str], truths: Mapping[str, Truth]) -> pd.DataFrame:
+def check(project: Any, name: str, keys: list[str], truths: Mapping[str, Truth], reach_of_noise: float = REACH) -> pd.DataFrame:
     """No value is above the truth, and no total below what bounds leave of it, but for the noise. Returns the table by key."""
     found = project.table(name).to_pandas().set_index(keys)
     for metric, (truth, lost) in truths.items():
         assert set(found.index) <= set(truth.index), metric
-        exact, reach = truth.reindex(found.index), REACH * deviations(project, name)[metric]
+        exact, reach = truth.reindex(found.index), reach_of_noise * deviations(project, name)[metric]
         assert (found[metric] <= exact + reach + 1).all(), metric
         total, reach = exact.sum(), reach * len(found) ** 0.5 + len(found)
         assert reach < total / 4, "the noise hides what is compared"
@@ -104,7 +106,7 @@ def test_each_example_is_complete(path):
 
 
 def test_every_example_is_tested_here():
-    assert {path.stem for path in CONFIGS} == {"baskets", "grocery", "household_month", "orders", "prices", "survey"}
+    assert {path.stem for path in CONFIGS} == {"baskets", "grocery", "household_month", "orders", "prices", "stores", "survey"}
 
 
 def test_the_sample_is_whole_and_written_once(sample):
@@ -270,6 +272,23 @@ def test_baskets(release, sample):
             assert len(sure) > 20
             assert sure <= set(found.index)
             assert len(found) > 150
+
+
+def test_stores(release, sample):
+    """All listed stores and no other, with Laplace noise; a household counts in full in one of them."""
+    project = release("stores")
+    bought = frame(f"select household_id, store_id, sales_value from '{sample}/data/grocery/transactions/*.parquet'")
+    listed = bought[bought["store_id"].isin([381, 367, 343, 446, 372, 375, 380, 396, 292, 319])]
+    groups = listed.groupby("store_id")
+    truths = {
+        "purchases": (groups.size(), 0.5),
+        "households": (groups["household_id"].nunique(), 0.55),
+        "takings": (groups["sales_value"].sum(), 0.7),
+    }
+    assert len(check(project, "stores", ["store_id"], truths, LAPLACE_REACH)) == 10
+    plan = project.manifest("one")["plan"]
+    assert (plan["delta"], plan["mu"]) == (0, 0)
+    assert {stage["mechanism"] for stage in plan["releases"]["stores"]} == {"discrete Laplace"}
 
 
 def test_the_shops_export_has_every_fault(tmp_path):

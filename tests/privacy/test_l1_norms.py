@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from privacy.bins import Ranges
@@ -30,6 +30,9 @@ from privacy.vectors import (
 )
 from tests.privacy.cases import CASES
 
+_FEWER = settings(CASES, max_examples=150)
+"""Of properties that take long to try."""
+
 _SIZES = st.one_of(
     st.integers(0, 3),
     st.integers(2**29 - 2, 2**30 + 2),
@@ -49,7 +52,8 @@ def reference(values: Sequence[int], norm: int) -> list[int]:
         return list(values)
     drop = max(max(map(abs, values)).bit_length() - 32, total.bit_length() - 62, 0)
     kept = [abs(value) >> drop for value in values]
-    return [(1 if value > 0 else -1) * (size * norm // sum(kept)) for value, size in zip(values, kept, strict=True)]
+    length = sum(kept)
+    return [(1 if value > 0 else -1) * (size * norm // length) for value, size in zip(values, kept, strict=True)]
 
 
 def limited(units: Sequence[Sequence[int]], norm: int) -> list[list[int]]:
@@ -83,7 +87,7 @@ def test_n8_every_result_is_that_of_the_definition_and_within_the_norm(units: li
             assert all(one <= 1 + Fraction(norm * len(unit), 2**30) for one in off)
 
 
-@CASES
+@_FEWER
 @given(_UNIT, st.lists(_UNIT, max_size=4), st.lists(_UNIT, max_size=4), _NORMS)
 def test_a_unit_does_not_feel_the_others(unit: list[int], before: list[list[int]], after: list[list[int]], norm: int) -> None:
     """Alone, or between any other units, a unit's result is the same."""
@@ -95,7 +99,7 @@ def test_b1_units_with_very_many_keys(keys: int) -> None:
     """One unit in many keys between two small ones: the definition, the norm, and hardly less than it."""
     rng = np.random.default_rng(keys)
     norm = 2**30 - 1
-    large = (rng.integers(0, 2**62, keys) >> rng.integers(0, 62, keys)) * rng.choice([-1, 1], keys)
+    large = (rng.integers(0, 2**51, keys) >> rng.integers(0, 51, keys)) * rng.choice([-1, 1], keys)
     result = limited([[3], large.tolist(), [-4]], norm)
     assert (result[0], result[2]) == ([3], [-4])
     assert result[1] == reference(large.tolist(), norm)
@@ -176,7 +180,7 @@ _BOUNDS = st.builds(
 _CLIP = st.tuples(
     st.sampled_from([0.0, -1.0, 5.0, -1e30, 1e6]),
     st.one_of(st.floats(0.01, 100), st.sampled_from([1e-3, 1e30, 1e9])),
-).map(lambda ends: (ends[0], min(ends[0] + ends[1], 1e30)))
+).map(lambda ends: (ends[0], min(max(ends[0] + ends[1], ends[0] + 1e-6 * abs(ends[0])), 1e30)))
 _EVENTS = st.lists(st.one_of(st.integers(1, 3), st.integers(1, 10**6), st.integers(1, 2**26)), min_size=1, max_size=30)
 _SHARES = st.one_of(st.sampled_from([Fraction(1), Fraction(-1)]), st.integers(-997, 997).map(lambda share: Fraction(share, 997)))
 COLUMNS = ("v", "w", "x")
@@ -194,10 +198,10 @@ def vectors_of(bounds: UnitBounds, clip: tuple[float, float]) -> list[Vector]:
         counts,
         UnitVector(bounds),
         SumVector("v", low, high, bounds),
-        SumVector("v", low, high, bounds, (-1.5 * largest, largest)),
+        SumVector("v", low, high, bounds, (-min(1.5 * largest, 1e30), largest)),
         SumVector("v", low, high, bounds, None, largest),
         SumVector("v", low, high, bounds, None, min(1e30, 1e3 * largest)),
-        SumVector("v", low, high, bounds, (-largest, 2 * largest), largest),
+        SumVector("v", low, high, bounds, (-largest, min(2 * largest, 1e30)), largest),
         CentredVector("v", low, high, counts),
         SquaresVector("v", low, high, counts),
         JointVector(COLUMNS, bounds, largest),
@@ -206,14 +210,16 @@ def vectors_of(bounds: UnitBounds, clip: tuple[float, float]) -> list[Vector]:
 
 
 def rows_of(vector: Vector, units: Sequence[tuple[Sequence[int], Sequence[Fraction]]]) -> UnitRows:
-    """Units with events per key, and with amounts that are such shares of the largest ones that the events allow."""
+    """Units with events per key, and with amounts that are such shares of the largest ones that the events allow.
+
+    Of several columns, each takes the shares from another key on.
+    """
     events = [count for unit in units for count in unit[0]]
-    shares = [share for unit in units for share in unit[1]]
     tallies = {}
     for number, tally in enumerate(vector.tallies):
         if isinstance(tally, Amounts | Squares):
-            turned = [*shares[number % len(shares) :], *shares[: number % len(shares)]]  # columns differ
-            amounts = [int(share * count) * tally.largest for share, count in zip(turned, events, strict=True)]
+            shares = [unit[1][(place + number) % len(unit[1])] for unit in units for place in range(len(unit[1]))]
+            amounts = [int(share * count * tally.largest) for share, count in zip(shares, events, strict=True)]
             tallies[tally] = np.array(amounts, np.int64)
         else:
             tallies[tally] = np.array(events, np.int64)
@@ -226,7 +232,7 @@ def power(steps: np.ndarray, order: int) -> int:
     return sum(abs(step) ** order for step in steps.ravel().tolist())
 
 
-@CASES
+@_FEWER
 @given(_BOUNDS, _CLIP, _EVENTS, st.data())
 def test_n7_one_unit_stays_within_the_norm(
     bounds: UnitBounds, clip: tuple[float, float], events: list[int], data: st.DataObject
@@ -243,12 +249,11 @@ def test_n7_one_unit_stays_within_the_norm(
         assert alone.shape[0] == len(events)
         assert alone.size == len(events) * vector.width
         assert power(alone, bounds.order) <= vector.norm**bounds.order, vector
-        among = vector.bounded(rows_of(vector, [(events, shares), other]))
-        if vector.width == 1 or len(set(shares)) == 1:  # else the others' shares are turned into this unit's columns
-            assert among[: len(events)].tolist() == alone.tolist() or len(vector.tallies) > 1
+        among = vector.bounded(rows_of(vector, [other, (events, shares), other]))
+        assert among[2:-2].tolist() == alone.tolist()
 
 
-@CASES
+@_FEWER
 @given(
     _BOUNDS, st.lists(st.dictionaries(st.integers(0, 255), st.integers(1, 2**24), min_size=1, max_size=9), min_size=1, max_size=9)
 )
@@ -272,6 +277,8 @@ def test_b1_a_unit_in_10000_keys_uses_its_norm(order: int, down: bool, each: int
     """Many keys, many events, all values at the clip's end: of each kind of vector nearly all of the norm, and no more."""
     bounds = UnitBounds(keys_per_unit=30, rows_per_key=5, order=order, down_weight=down)
     for vector in vectors_of(bounds, (0.0, 10.0)):
+        if getattr(vector, "given", None) in (2.0**28, 1e4):
+            continue  # more than the unit has
         bounded = vector.bounded(rows_of(vector, [([each] * 10_000, [Fraction(1)] * 10_000)]))
         assert 0.99**order * vector.norm**order < power(bounded, order) <= vector.norm**order, vector
 
@@ -312,7 +319,7 @@ def _within(bounds: UnitBounds, data: st.DataObject) -> list[int]:
     return events
 
 
-@CASES
+@_FEWER
 @given(_BOUNDS, _CLIP, st.data())
 def test_a_unit_within_its_bounds_is_left_as_it_is(bounds: UnitBounds, clip: tuple[float, float], data: st.DataObject) -> None:
     """Whatever its values: what the analyst declares costs nothing, unless a norm or a clip of totals is given."""

@@ -177,8 +177,8 @@ def test_n6_n7_n8_norms_cover_what_any_k_rows_add(rows: int) -> None:
         (planned,) = plan.releases
         assert planned.selection is not None
         assert planned.selection.norm >= rows * int(planned.selection.weights[1])
-        # Events; three sums; three means' sums, shared with the variances; their squares; one count for all six.
-        assert len(planned.vectors) == 1 + 3 + 3 + 3 + 1
+        # Events; three centred sums, which sum, mean and variance share; the variances' squares; one count for all nine.
+        assert len(planned.vectors) == 1 + 3 + 3 + 1
         for stage in planned.vectors:
             most = max(map(abs, _row_amounts(stage, values)))
             assert most > 0

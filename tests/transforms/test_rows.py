@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.graph import Sharding
 from tests.transforms import harness, world
-from tests.transforms.reference import clipped, spread_stages, steps, usable
+from tests.transforms.reference import Limits, clipped, spread_stages, steps, usable
 from transforms.read_events import read_text_part
 
 TOTAL, AVERAGE = (-20.0, 10.0), (-3.0, 11.0)
@@ -61,7 +61,7 @@ def plain_sums(setup, table):
         columns = [] if release.public is None else [column.to_pylist() for column in release.public.load()]
         listed = set(zip(*columns, strict=True)) if columns else None
         middle = AVERAGE[0] / 2 + AVERAGE[1] / 2
-        squares = spread_stages("", "value", AVERAGE, 1, setup.plan.rows)[0]
+        squares = spread_stages("", "value", AVERAGE, Limits(1, setup.plan.rows))[0]
         sums = found.setdefault(planned.name, {})
         for row in table.to_pylist():
             key = tuple(row[column] for column in release.key_columns)
