@@ -116,6 +116,11 @@ class Config(Strict):
         if release.select is not None and "cap" in release.select.model_fields_set:
             raise ValueError(f"{where}.select.cap: is not needed where {rows}; remove it")
         for place, metric in enumerate(release.metrics):
+            if metric.limits_units:
+                raise ValueError(
+                    f"{where}.metrics[{place}]: norm, clip_total and vector_sum limit what one unit brings, but units are rows "
+                    f"where {rows}; use a clip, or name a column as the unit"
+                )
             if getattr(metric, "count", None) == "units":
                 raise ValueError(f"{where}.metrics[{place}].count: units are rows where {rows}; write count: events")
 
@@ -128,6 +133,12 @@ class Config(Strict):
             raise ValueError(f"budget.delta: is 0, but {where} has private keys, and to show them costs some of it; {cure}")
         if release.bounds is None or release.bounds.noise not in ("laplace", "auto"):
             raise ValueError(f"budget.delta: is 0, but the noise of {where} is Gaussian; {cure}, or bounds.noise: laplace there")
+        given = next((metric.name for metric in release.metrics if metric.norm_is_given), None)
+        if release.bounds.noise == "auto" and given:
+            raise ValueError(
+                f"budget.delta: is 0, but with noise: auto what has a norm that is given, as {given} in {where}, has Gaussian "
+                f"noise; {cure}, or bounds.noise: laplace there"
+            )
 
     @property
     def private_path(self) -> str:

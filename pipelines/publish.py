@@ -45,7 +45,7 @@ def publish(config: Config, run: str, staged: Iterable[bytes], statement: dict[s
     files: list[dict[str, str]] = []
     about = json.dumps({key: statement[key] for key in ("guarantee", "protected", "plan")}, sort_keys=True)
     for release in config.releases:
-        table = top_rows(pa.Table.from_batches(tables[release.name]), release).replace_schema_metadata({"discreet": about})
+        table = shown(pa.Table.from_batches(tables[release.name]), release).replace_schema_metadata({"discreet": about})
         target = release_path(output, release.name, run)
         written = write_release(table, release.keys.columns, config.output.files, part / release.name)
         files += [{"path": str(target.relative_to(output) / name), "sha256": digest} for name, digest in written.items()]
@@ -57,16 +57,15 @@ def publish(config: Config, run: str, staged: Iterable[bytes], statement: dict[s
     create_if_absent(manifest_path(output, run), (json.dumps(manifest, indent=2) + "\n").encode(), part)
 
 
-def top_rows(table: pa.Table, release: Release) -> pa.Table:
-    """The rows that a release's `top` leaves, without the intervals that it makes untrue; the table as it is where there is none.
+def shown(table: pa.Table, release: Release) -> pa.Table:
+    """The rows that a release's `top` leaves, without the intervals that are untrue since their own noise decided.
 
     Guarantee: post-processing of noisy values; equal ones are ordered by key.
     """
-    if release.top is None:
-        return table
-    order = pc.sort_indices(table, [(release.top.by, "descending"), *((key, "ascending") for key in release.keys.columns)])
-    ends = [f"{name}{end}" for name in release.without_interval for end in ("_low", "_high")]
-    return table.take(order[: release.top.n]).drop_columns(ends)
+    if release.top is not None:
+        by = [(release.top.by, "descending"), *((key, "ascending") for key in release.keys.columns)]
+        table = table.take(pc.sort_indices(table, by)[: release.top.n])
+    return table.drop_columns([f"{name}{end}" for name in release.without_interval for end in ("_low", "_high")])
 
 
 def write_release(table: pa.Table, keys: Iterable[str], files: int, folder: Path) -> dict[str, str]:

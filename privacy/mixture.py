@@ -8,6 +8,8 @@ from privacy.gaussian import largest_mu, rounding_delta, tail_quantile
 
 _MARGIN = 1e-9
 _LARGEST_EPSILON = 30.0
+_LARGEST_RATIO = 20.0
+"""Of mu and epsilon: beyond it, distributions of privacy losses have millions of points."""
 _LEAST_DELTA = 1e-9
 """Below it, the float arithmetic of a convolution is no longer small."""
 _FLOAT_ERROR = 1e-11
@@ -45,7 +47,7 @@ def least_factor(
         return left > 0 and largest_mu(left, delta, least_norm_over_root_share) >= mu / factor
 
     simple = total / epsilon * (1 + _MARGIN) if not mu else _smallest(by_sums, total / epsilon + mu)
-    if epsilon > _LARGEST_EPSILON or delta < _LEAST_DELTA:
+    if epsilon > _LARGEST_EPSILON or delta < _LEAST_DELTA or mu > _LARGEST_RATIO * epsilon:
         return simple
 
     def by_losses(factor: float) -> bool:

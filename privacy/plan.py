@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from privacy.bounds import UnitBounds
 from privacy.gaussian import COLLISION, LEAST_DELTA, largest_mu, tail_quantile
-from privacy.grid import Grid, Ints
+from privacy.grid import MOST_STEPS, Grid, Ints
 from privacy.metrics.base import Metric, Part
 from privacy.mixture import least_factor
 from privacy.noise import GaussianNoise, LaplaceNoise, Noise
@@ -67,6 +67,7 @@ class SelectionStage(Stage):
     """The selection of private keys: weight per key, at most `cap` keys of a unit, kept from `threshold` steps on.
 
     Attributes:
+        vector: the count of units that the noisy weights are published as; None where they are not.
         weights: of a unit in each of its d keys, for d in 0..cap. int64, (cap + 1,), steps.
     """
 
@@ -75,6 +76,7 @@ class SelectionStage(Stage):
     delta: float
     threshold: int
     weights: Ints = field(repr=False, compare=False)
+    vector: Vector | BinVector | None = None
 
     def units_needed(self, probability: float, keys: int) -> float:
         """How many units with this many keys each make a key appear with this probability."""
@@ -92,7 +94,7 @@ class VectorStage(Stage):
 @dataclass(frozen=True, kw_only=True)
 class MetricPlan:
     metric: Metric
-    stages: tuple[VectorStage, ...]
+    stages: tuple[VectorStage | SelectionStage, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +102,8 @@ class ReleasePlan:
     """A release's stages; `selection` is None where the keys are public.
 
     Attributes:
-        vectors: each once.
-        metrics: each with the stages of its parts, which are among `vectors`.
+        vectors: each once, but for one that selects.
+        metrics: each with the stages of its parts, which are among `stages`.
     """
 
     release: Release
@@ -161,13 +163,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A stage before its noise is known; `vector` is None for the selection."""
+    """A stage before its noise is known; `vector` is None for a selection by weights."""
 
     name: str
     share: float
     grid: Grid
     norm: int
     vector: Vector | BinVector | None = None
+    selects: bool = False
 
     @property
     def order(self) -> int:
@@ -222,7 +225,7 @@ def make_plan(budget: Budget, releases: Sequence[Release], rows: int | None = No
         zero = "" if selecting else ", or 0 and bounds.noise: laplace in each release"
         raise PlanError(f"budget.delta: {budget.delta:g} is too small to be kept; write {2 * LEAST_DELTA:g} or more{zero}")
     calibration = _calibrate(budget.epsilon, delta_noise, stages)
-    select_total = sum(stage.share for stage in stages if stage.vector is None)
+    select_total = sum(stage.share for stage in stages if stage.selects)
     return Plan(
         epsilon=budget.epsilon,
         delta=budget.delta,
@@ -264,6 +267,10 @@ def _calibrate(epsilon: float, delta: float, stages: Sequence[_Draft]) -> _Calib
 def _bounds(release: Release, rows: int | None) -> UnitBounds:
     """The release's bounds; k rows together add at most what one unit with one key of k rows may."""
     if rows is not None:
+        if any(metric.limits_units for metric in release.metrics):
+            raise PlanError(
+                f"releases: {release.name} limits what one unit brings, but any {rows} rows are the unit; remove that"
+            )
         return UnitBounds(keys_per_unit=1, rows_per_key=rows)
     if release.bounds is None:
         raise PlanError(f"releases: {release.name} has no bounds; add them")
@@ -276,56 +283,68 @@ def _draft(release: Release, rows: int | None, fraction: float, mu_over_epsilon:
     A vector that several metrics need is drawn once, with the shares of all.
     """
     bounds = _bounds(release, rows)
-    stages = [_Draft("select", release.selection.share, GRID, NORM)] if release.selection else []
-    total = sum(stage.share for stage in stages) + sum(metric.share for metric in release.metrics)
-    metric_parts = []
+    stages: list[_Draft] = []
     needed: dict[Vector | BinVector, list[tuple[str, float]]] = {}
-    automatic = release.bounds is not None and release.bounds.noise == "auto"
-    all_parts = release.parts(bounds), release.parts(replace(bounds, order=1) if automatic else bounds)
-    for metric, parts, others in zip(release.metrics, *all_parts, strict=True):
-        part_of_budget = metric.share / total * fraction
-        # A norm that is given means another bound with each kind of noise, so the two do not compare.
-        if automatic and not metric.norm_is_given and _laplace_is_less(parts, others, mu_over_epsilon, part_of_budget):
-            parts = others
-        metric_parts.append(parts)
+    selecting = release.selecting and release.selecting.parts(bounds)[0].vector
+    if release.selection is not None and selecting:
+        needed[selecting] = [("select", release.selection.share)]
+    elif release.selection is not None:
+        stages.append(_Draft("select", release.selection.share, GRID, NORM, selects=True))
+    total = (release.selection.share if release.selection else 0) + sum(metric.share for metric in release.metrics)
+    bounds_of = [bounds] * len(release.metrics)
+    if release.bounds is not None and release.bounds.noise == "auto":
+        parts_of_budget = (metric.share / total * fraction for metric in release.metrics)
+        bounds_of = [
+            _with_less_noise(metric, bounds, mu_over_epsilon, part)
+            for metric, part in zip(release.metrics, parts_of_budget, strict=True)
+        ]
+    metric_parts = release.parts(bounds_of)
+    for metric, parts in zip(release.metrics, metric_parts, strict=True):
         for part in parts:
             name = f"{metric.name}.{part.label}" if part.label else metric.name
             needed.setdefault(part.vector, []).append((name, metric.share * part.weight))
     for vector, uses in needed.items():
         names, shares = zip(*uses, strict=True)
-        stages.append(_Draft("+".join(names), sum(shares), vector.grid, vector.norm, vector))
+        stages.append(_Draft("+".join(names), sum(shares), vector.grid, vector.norm, vector, vector == selecting))
     total = sum(stage.share for stage in stages)
     shared = tuple(replace(stage, share=stage.share / total * fraction) for stage in stages)
-    return _ReleaseDraft(release, bounds, tuple(metric_parts), shared)
+    assert all(1 <= stage.norm <= MOST_STEPS for stage in shared)
+    return _ReleaseDraft(release, bounds, metric_parts, shared)
 
 
-def _laplace_is_less(gaussian: Sequence[Part], laplace: Sequence[Part], mu_over_epsilon: float, fraction: float) -> bool:
-    """Whether Laplace noise has the smaller standard deviation, in the weighted geometric mean over a metric's parts."""
+def _with_less_noise(metric: Metric, bounds: UnitBounds, mu_over_epsilon: float, fraction: float) -> UnitBounds:
+    """The bounds with the noise of the smaller standard deviation, in the weighted geometric mean over a metric's parts.
+
+    A norm that is given means another bound with each kind of noise: the two do not compare, and the noise is Gaussian.
+    """
+    laplace = replace(bounds, order=1)
     if not mu_over_epsilon:
-        return True
+        return bounds if metric.norm_is_given else laplace
     log_ratio = 0.0
-    for one, other in zip(gaussian, laplace, strict=True):
+    for one, other in zip(metric.parts(bounds), metric.parts(laplace), strict=True):
         norms = other.vector.norm * other.vector.grid.step / (one.vector.norm * one.vector.grid.step)
         log_ratio += one.weight * math.log(math.sqrt(2 / (fraction * one.weight)) * norms * mu_over_epsilon)
-    return log_ratio < 0
+    return laplace if log_ratio < 0 and not metric.norm_is_given else bounds
 
 
 def _release_plan(draft: _ReleaseDraft, rows: int | None, calibration: _Calibration, delta_per_share: float) -> ReleasePlan:
     selection = None
-    stages: dict[Vector | BinVector, VectorStage] = {}
+    stages: dict[Vector | BinVector | None, VectorStage | SelectionStage] = {}
     for stage in draft.stages:
         noise = calibration.noise(stage)
-        if stage.vector is not None:
+        if stage.selects and draft.release.selection is not None:
+            weights = _weights(stage, draft.bounds, draft.release.selection.cap, rows)
+            selection = _selection(weights, stage, noise.scale, delta_per_share * stage.share)
+            stages[stage.vector] = selection
+        elif stage.vector is not None:
             stages[stage.vector] = VectorStage(
                 name=stage.name, share=stage.share, grid=stage.grid, norm=stage.norm, noise=noise, vector=stage.vector
             )
-        elif draft.release.selection is not None:
-            selection = _selection(draft.release.selection.cap, rows, stage, noise.scale, delta_per_share * stage.share)
     return ReleasePlan(
         release=draft.release,
         bounds=draft.bounds,
         selection=selection,
-        vectors=tuple(stages.values()),
+        vectors=tuple(stage for stage in stages.values() if isinstance(stage, VectorStage)),
         metrics=tuple(
             MetricPlan(metric=metric, stages=tuple(stages[part.vector] for part in parts))
             for metric, parts in zip(draft.release.metrics, draft.parts, strict=True)
@@ -333,19 +352,26 @@ def _release_plan(draft: _ReleaseDraft, rows: int | None, calibration: _Calibrat
     )
 
 
-def _selection(cap: int, rows: int | None, draft: _Draft, scale: float, delta: float) -> SelectionStage:
-    if rows is None:
-        weights = most = selection_weights(cap)
-    else:
-        weights, most = row_weights(rows)
+def _weights(draft: _Draft, bounds: UnitBounds, cap: int, rows: int | None) -> tuple[Ints, Ints]:
+    """What a unit adds to each of its keys, and the largest weight in each of d keys that one unit alone has."""
+    if rows is not None:
+        return row_weights(rows)
+    one = 1 << -draft.grid.exponent
+    weights = selection_weights(cap) if draft.vector is None else bounds.weights(one, draft.norm, cap)
+    return weights, weights
+
+
+def _selection(weights: tuple[Ints, Ints], draft: _Draft, scale: float, delta: float) -> SelectionStage:
+    own, most = weights
     return SelectionStage(
         name=draft.name,
         share=draft.share,
         grid=draft.grid,
         norm=draft.norm,
         noise=GaussianNoise(scale),
-        cap=len(weights) - 1,
+        cap=len(own) - 1,
         delta=delta,
         threshold=threshold(most, scale, delta),
-        weights=weights,
+        weights=own,
+        vector=draft.vector,
     )

@@ -18,6 +18,9 @@ _STEP = 2**120
 _ROOT = math.isqrt(COORDINATES // 600) + 1
 """At least the root of COORDINATES / 600."""
 
+_CONTINUOUS = 1 + 2.0**-27
+"""A stage of discrete Laplace noise is no worse than a continuous one of so many times its epsilon."""
+
 _CLOSED_FORM_LIMIT = 12
 """Up to this epsilon a limit is resolved by the closed form; beyond it, the factor e^epsilon of rounding is too large."""
 
@@ -113,7 +116,7 @@ def cost(plan: "Plan") -> Pots:
     gaussian = [stage for stage in plan.stages if stage.epsilon is None]
     epsilons = [stage.epsilon for stage in plan.stages if stage.epsilon is not None]
     squares = [(Fraction(stage.norm) / Fraction(stage.scale)) ** 2 for stage in gaussian]
-    squares += [Fraction(equivalent_mu(epsilon)) ** 2 for epsilon in epsilons]
+    squares += [Fraction(equivalent_mu(epsilon * _CONTINUOUS)) ** 2 for epsilon in epsilons]
     selections = (Fraction(release.selection.delta) for release in plan.releases if release.selection)
     return Pots(
         mu2=_up(sum(squares, Fraction(0))),

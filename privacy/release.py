@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,10 @@ class Select(Strict):
 
     share: Share = Field(1.0, description="weight of the selection within the release")
     cap: Annotated[Count, Field(le=MOST_KEYS)] = Field(1024, description="keys of one unit that are looked at")
+    by: Literal["weights", "units"] | None = Field(
+        None,
+        description="what is compared with the threshold: weights (where omitted), or the noisy count of units that is published",
+    )
 
 
 class Keys(Strict):
@@ -113,11 +117,13 @@ class Release(Strict):
         """How keys are selected; None where they are public."""
         return None if self.keys.public else self.select or Select()
 
-    def parts(self, bounds: UnitBounds) -> tuple[tuple[Part, ...], ...]:
-        """The parts of each metric: those of other metrics where they serve as well."""
-        own = [metric.parts(bounds) for metric in self.metrics]
+    def parts(self, bounds: Sequence[UnitBounds]) -> tuple[tuple[Part, ...], ...]:
+        """The parts of each metric under its bounds: those of other metrics where they serve as well."""
+        own = [metric.parts(each) for metric, each in zip(self.metrics, bounds, strict=True)]
         several = {part.vector for parts in own if len(parts) > 1 for part in parts}
-        return tuple(metric.shared_parts(bounds, several) or parts for metric, parts in zip(self.metrics, own, strict=True))
+        return tuple(
+            metric.shared_parts(each, several) or parts for metric, each, parts in zip(self.metrics, bounds, own, strict=True)
+        )
 
     @property
     def event_columns(self) -> tuple[str, ...]:
@@ -135,23 +141,33 @@ class Release(Strict):
         return next(items for items in count(2) if items * (items - 1) >= 2 * self.most_pairs)
 
     @property
+    def selecting(self) -> CountMetric | None:
+        """The count of units that selects the keys; None where weights do, or nothing."""
+        if self.selection is None or self.selection.by != "units":
+            return None
+        return next((metric for metric in self.metrics if isinstance(metric, CountMetric) and metric.count == "units"), None)
+
+    @property
     def without_interval(self) -> tuple[str, ...]:
-        """The columns whose intervals are not published: `top` lets in what its own noise made large.
+        """The columns whose intervals are not published: `top`, and a count that selects, let in what its own noise made large.
 
         Those of the metrics that have a vector in common with the one that decides.
         """
-        if self.top is None:
+        deciding_names = {name for name in (self.top and self.top.by, self.selecting and self.selecting.name) if name}
+        if not deciding_names:
             return ()
         bounds = UnitBounds(keys_per_unit=1, rows_per_key=1)
-        metric_parts = zip(self.metrics, self.parts(bounds), strict=True)
+        metric_parts = zip(self.metrics, self.parts([bounds] * len(self.metrics)), strict=True)
         vectors = {metric.name: {part.vector for part in parts} for metric, parts in metric_parts}
-        (deciding,) = (vectors[metric.name] for metric in self.metrics if self.top.by in metric.names)
+        deciding = {part for metric in self.metrics if deciding_names & set(metric.names) for part in vectors[metric.name]}
         return tuple(name for metric in self.metrics if deciding & vectors[metric.name] for name in metric.names)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.keys.public and self.select is not None:
             raise ValueError("select is given, but the keys are public and not selected; remove select")
+        if self.selection is not None and self.selection.by == "units":
+            self._check_selecting()
         if self.pairs is not None:
             self._check_pairs(self.pairs)
         # Readers such as DuckDB and BigQuery do not tell columns apart by case.
@@ -188,6 +204,15 @@ class Release(Strict):
                 raise ValueError(
                     f"metrics[{number}] has {metric.kind}, but a pair has no value; write count: events or count: units"
                 )
+
+    def _check_selecting(self) -> None:
+        if self.selecting is None:
+            raise ValueError("select.by is units, but no metric counts them; add {name: customers, count: units}")
+        if self.bounds is not None and (self.bounds.by == "sampling" or self.bounds.noise is not None):
+            raise ValueError(
+                "select.by is units, which needs units that are scaled and Gaussian noise; remove bounds.by and bounds.noise, or "
+                "select.by"
+            )
 
 
 def most_events(releases: Sequence[Release]) -> int:

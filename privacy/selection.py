@@ -60,16 +60,18 @@ def threshold(weights: Ints, scale: float, delta: float) -> int:
     return math.ceil(reach * (1 + 1e-12)) + 1
 
 
-def select_keys(weights: Ints, noise: GaussianNoise, threshold: int) -> Ints:
-    """Which keys are shown. Draws the noise of the selection.
+def select_keys(weights: Ints, noise: GaussianNoise, threshold: int) -> tuple[Ints, Ints]:
+    """Which keys are shown, and their noisy weights. Draws the noise of the selection.
 
     Args:
         weights: int64, shape (n,), exact weights of the candidates, in steps. A key without weight is no candidate.
         threshold: of `threshold`.
 
     Returns:
-        Ascending row numbers. int64, (kept,).
+        Ascending row numbers, and the noisy weights of these rows. int64, (kept,), twice.
 
     Source: docs/guarantee.md, "Selection".
     """
-    return np.flatnonzero((noise.add(weights) >= threshold) & (weights > 0))
+    noisy = noise.add(weights)
+    kept = np.flatnonzero((noisy >= threshold) & (weights > 0))
+    return kept, noisy[kept]

@@ -239,8 +239,9 @@ class SumVector(Vector):
 
     @property
     def _ends(self) -> Ints:
-        """Of the sum of a key, in steps."""
-        return self.grid.to_steps(np.array(self.total))
+        """Of the sum of a key, in steps; no sum is beyond 2^62 of them."""
+        steps: Ints = np.rint(np.clip(np.ldexp(np.array(self.total), -self.grid.exponent), -(2.0**62), 2.0**62)).astype(np.int64)
+        return steps
 
     def bounded(self, rows: UnitRows) -> Ints:
         sums = _down_weighted(rows, self._tally, self.bounds)

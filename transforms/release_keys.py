@@ -74,10 +74,12 @@ def release_keys(
     plan = release.plan
     keys = Ids(*(np.zeros(0, np.uint64),) * 2) if sums is None else ids_of(sums, "key")
     listed = ids_of(names, "key")
+    noisy: dict[Vector | BinVector | None, NoisySums] = {}
     if plan.selection is None:
         published, named, summed = listed, np.arange(len(listed.high)), locate(listed, keys)
     else:
-        summed = select_keys(_stage_sums(sums, 0), plan.selection.noise, plan.selection.threshold)
+        summed, noisy_weights = select_keys(_stage_sums(sums, 0), plan.selection.noise, plan.selection.threshold)
+        noisy[plan.selection.vector] = NoisySums(noisy_weights, plan.selection.grid, plan.selection.noise)
         published = keys.take(summed)
         named = locate(published, listed)
     exact: dict[Vector | BinVector, Ints] = {}
@@ -87,7 +89,8 @@ def release_keys(
         number += total.width
     for vector, table in zip(plan.bins, bins, strict=True):
         exact[vector] = vector.nodes(_bin_sums(table, published, vector.bins.count))
-    noisy = {stage.vector: NoisySums(stage.noise.add(exact[stage.vector]), stage.grid, stage.noise) for stage in plan.vectors}
+    for stage in plan.vectors:
+        noisy[stage.vector] = NoisySums(stage.noise.add(exact[stage.vector]), stage.grid, stage.noise)
     columns: dict[str, pa.Array | Ints | Floats] = {
         column: names[f"column_{number}"].take(pa.array(named)) for number, column in enumerate(release.key_columns)
     }

@@ -86,6 +86,11 @@ class Metric(Strict, ABC):
         return getattr(self, "norm", None) is not None
 
     @property
+    def limits_units(self) -> bool:
+        """Whether it limits what one unit brings by itself, so that its norm is not that of the bounds."""
+        return self.norm_is_given or getattr(self, "clip_total", None) is not None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of the published columns; for each there are two more, with _low and _high."""
         return (self.name,)

@@ -29,6 +29,11 @@ class SumMetric(Metric):
     @model_validator(mode="after")
     def _check(self) -> Self:
         largest = max(map(abs, self.clip))
+        if self.clip_total is not None and not self.clip_total[0] <= 0 <= self.clip_total[1]:
+            raise ValueError(
+                f"clip_total [{self.clip_total[0]:g}, {self.clip_total[1]:g}] leaves out 0, which a unit without such events "
+                f"brings; widen it"
+            )
         for name, most in (("clip_total", max(map(abs, self.clip_total or self.clip))), ("norm", self.norm or largest)):
             if most < largest:
                 raise ValueError(
@@ -45,10 +50,10 @@ class SumMetric(Metric):
         return (Part("", 1.0, SumVector(self.sum, low, high, bounds, self.clip_total, self.norm)),)
 
     def shared_parts(self, bounds: UnitBounds, vectors: Set[Vector | BinVector]) -> tuple[Part, ...] | None:
-        """The two vectors of a mean of the same clip. Drawn for the sum alone, they would have the noise of its own vector."""
+        """The two vectors of a mean of the same clip: with Gaussian noise, they are as good as its own, drawn for it alone."""
         counts = CountVector(Values(self.sum), bounds)
         centred = CentredVector(self.sum, *self.clip, counts)
-        if self.clip_total or self.norm or not {counts, centred} <= vectors:
+        if bounds.order == 1 or self.clip_total or self.norm or not {counts, centred} <= vectors:
             return None
         part = abs(centred.middle) / max(map(abs, self.clip))
         parts = Part("sum", 1 - part, centred), Part("count", part, counts)

@@ -43,7 +43,7 @@ def test_what_decides_has_no_interval(asked):
     assert asked.run().status == 0
     names = asked.table().column_names
     assert asked.table().num_rows == 3
-    for metric, kept in (("visits", True), ("takings", True), ("average", False), ("spread", False)):
+    for metric, kept in (("visits", True), ("takings", False), ("average", False), ("spread", False)):
         assert metric in names
         assert (f"{metric}_low" in names, f"{metric}_high" in names) == (kept, kept)
 

@@ -109,22 +109,22 @@ def test_at_least_one_unit_is_needed() -> None:
 def test_s2_keys_without_weight_are_never_shown() -> None:
     """0 of 1e5 keys without weight at a threshold that noise passes with certainty; with any weight, all of them."""
     nobody = np.zeros(100_000, np.int64)
-    assert select_keys(nobody, GaussianNoise(10.0), -(10**6)).size == 0
-    assert select_keys(nobody + 1, GaussianNoise(10.0), -(10**6)).size == 100_000
-    assert select_keys(nobody - 1, GaussianNoise(10.0), -(10**6)).size == 0
+    assert select_keys(nobody, GaussianNoise(10.0), -(10**6))[0].size == 0
+    assert select_keys(nobody + 1, GaussianNoise(10.0), -(10**6))[0].size == 100_000
+    assert select_keys(nobody - 1, GaussianNoise(10.0), -(10**6))[0].size == 0
 
 
 def test_selected_rows_ascend() -> None:
     """Row numbers, in order, of exactly the keys that are far above the threshold."""
     weights = np.array([0, 10**9, 5, 10**9, 0, 10**9])
-    kept = select_keys(weights, GaussianNoise(10.0), 10**6)
+    kept = select_keys(weights, GaussianNoise(10.0), 10**6)[0]
     assert kept.dtype == np.int64
     assert kept.tolist() == [1, 3, 5]
-    assert select_keys(np.zeros(0, np.int64), GaussianNoise(10.0), 5).tolist() == []
+    assert select_keys(np.zeros(0, np.int64), GaussianNoise(10.0), 5)[0].tolist() == []
 
 
 def test_n5_thresholds_beyond_int64_keep_nothing_and_fail_nowhere() -> None:
     """A tiny budget asks for more noise than int64 holds: nothing is shown, nothing wraps."""
     stage = _selection(1024, epsilon=1e-9, delta=1e-12)
     assert stage.threshold > 2**63
-    assert select_keys(np.full(1000, 2**62), stage.noise, stage.threshold).size == 0
+    assert select_keys(np.full(1000, 2**62), stage.noise, stage.threshold)[0].size == 0

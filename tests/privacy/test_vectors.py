@@ -190,3 +190,20 @@ def test_keys_of_unit() -> None:
     """How many rows the unit of each row has."""
     assert UnitRows(np.array([0, 2, 3]), {}, 7).keys_of_unit().tolist() == [2, 2, 1, 4, 4, 4, 4]
     assert UnitRows(np.zeros(0, np.int64), {}, 0).keys_of_unit().tolist() == []
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(
+    ("total", "given"), [((-1e11, 1e11), None), ((0.0, 1e11), 1.0), ((0.0, 1e30), None), ((-1e30, 0.0), 5.0)]
+)
+def test_n5_a_clip_of_totals_far_beyond_the_norm_clips_nothing(
+    order: int, total: tuple[float, float], given: float | None
+) -> None:
+    """Its ends have more steps than int64 holds: sums stay what they are, and the norm holds."""
+    vector = SumVector("v", 0.0, 1.0, unit_bounds(1, 1, order), total, given)
+    one = int(vector.grid.to_steps(np.array([1.0]))[0])
+    assert 1 <= vector.norm <= 2**30
+    for size in (one, 3 * one, 2**62):
+        rows = UnitRows(np.array([0]), {vector.tallies[0]: np.array([size])}, 1)
+        expected = min(size, vector.norm) if total[1] else 0
+        assert abs(int(vector.bounded(rows)[0]) - expected) <= 1

@@ -4,10 +4,14 @@ Each decision rejects draws that do fit with a probability of at most `FALSE_FAI
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+from privacy.metrics.base import NoisySums
+from privacy.plan import MetricPlan, VectorStage
 
 FALSE_FAILURE = 1e-9
 _LEAST_EXPECTED = 200.0
@@ -57,6 +61,18 @@ def small_gaussian_fits(noise: NDArray[np.int64], scale: float, reach: int) -> b
     return counts_fit(np.bincount(np.clip(noise, -reach - 1, reach + 1) + reach + 1, minlength=2 * reach + 3), probabilities)
 
 
+def laplace_fits(noise: NDArray[np.int64], scale: float, cells: int = 40) -> bool:
+    """Whether integers fit a discrete Laplace of this scale, in cells of about equal probability, exactly.
+
+    P[X < e] is rho^(1 - e) / (1 + rho) for e up to 0, and 1 - rho^e / (1 + rho) above, with rho = e^(-1 / scale).
+    """
+    edges = np.unique(np.round(stats.laplace.ppf(np.arange(1, cells) / cells, scale=scale)))
+    observed = np.bincount(np.searchsorted(edges, noise, side="right"), minlength=len(edges) + 1)
+    tails = np.exp(-np.where(edges <= 0, 1 - edges, edges) / scale) / (1 + np.exp(-1 / scale))
+    below = np.where(edges <= 0, tails, 1 - tails)
+    return counts_fit(observed, np.diff(np.concatenate([[0.0], below, [1.0]])))
+
+
 def low_bits_fit(noise: NDArray[np.int64], bits: int = 8) -> bool:
     """Whether every pattern of the lowest bits is equally frequent, as in noise of far more than 2^bits steps.
 
@@ -69,3 +85,23 @@ def low_bits_fit(noise: NDArray[np.int64], bits: int = 8) -> bool:
 def hardly_repeats(draws: Sequence[int]) -> bool:
     """Whether at most one value is there twice."""
     return len(draws) - len(set(draws)) <= 1
+
+
+def drawn(stages: Sequence[VectorStage], exact: Sequence[int], draws: int) -> list[NDArray[np.int64]]:
+    """So many noisy sums of each stage, whose sums without noise are given in steps."""
+    return [stage.noise.add(np.full(draws, steps)) for stage, steps in zip(stages, exact, strict=True)]
+
+
+def covered(
+    planned: MetricPlan, noisy: Sequence[NDArray[np.int64]], truth: float, *, integers: bool = False, factor: float = 1.0
+) -> int:
+    """How many intervals of the metric `m` hold the truth, if the noise is declared `factor` times its planned scale."""
+    sums = [
+        NoisySums(steps, stage.grid, replace(stage.noise, scale=stage.scale * factor))
+        for steps, stage in zip(noisy, planned.stages, strict=True)
+    ]
+    columns = planned.metric.columns(sums, integers=integers)
+    low, value, high = columns["m_low"], columns["m"], columns["m_high"]
+    assert (low <= value + 1e-9 * abs(truth)).all()
+    assert (value <= high + 1e-9 * abs(truth)).all()
+    return int(((low <= truth) & (truth <= high)).sum())

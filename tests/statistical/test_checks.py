@@ -10,6 +10,7 @@ from tests.statistical.checks import (
     gaussian_fits,
     hardly_repeats,
     hits_fit,
+    laplace_fits,
     low_bits_fit,
     small_gaussian_fits,
 )
@@ -41,6 +42,24 @@ def test_other_broken_samplers_are_caught() -> None:
     assert not gaussian_fits(np.rint(rng.laplace(scale=SCALE / 2**0.5, size=DRAWS)).astype(np.int64), SCALE)
     assert not gaussian_fits(np.abs(_rounded(SCALE)), SCALE)
     assert not gaussian_fits(np.zeros(DRAWS, np.int64), SCALE)
+
+
+@pytest.mark.parametrize("scale", [1.5, 2.0**33])
+def test_laplace_noise_is_told_from_others(scale: float) -> None:
+    """Differences of two geometric values pass, 50 seeds; a scale that is 5% off, a shift, Gaussian noise, rounded noise do not."""
+
+    def discrete(scale: float, seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        first, second = (rng.geometric(-np.expm1(-1 / scale), 400_000) for _ in range(2))
+        return first - second
+
+    assert all(laplace_fits(discrete(scale, seed), scale) for seed in range(50))
+    assert not any(laplace_fits(discrete(scale * factor, 1), scale) for factor in (0.95, 1.05))
+    assert not laplace_fits(discrete(scale, 2) + max(1, int(scale / 20)), scale)
+    rng = np.random.default_rng(3)
+    assert not laplace_fits(np.rint(rng.normal(scale=scale * 2**0.5, size=400_000)).astype(np.int64), scale)
+    rounded = np.rint(rng.laplace(scale=scale, size=400_000)).astype(np.int64)
+    assert laplace_fits(rounded, scale) == (scale > 100)
 
 
 def test_float_noise_with_holes_is_caught() -> None:

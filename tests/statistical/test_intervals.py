@@ -7,7 +7,6 @@ that is 5% off its declared scale covers 93.8% or 96.1%, 9 deviations beyond tha
 """
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -15,11 +14,9 @@ import numpy as np
 import pytest
 
 from privacy.intervals import COVERAGE
-from privacy.metrics.base import NoisySums
-from privacy.noise import GaussianNoise
 from privacy.plan import MetricPlan, VectorStage, make_plan
 from tests.privacy.plans import budget, release
-from tests.statistical.checks import at_least, hits_fit
+from tests.statistical.checks import at_least, covered, drawn, hits_fit
 
 DRAWS = 100_000
 FACTORS = (0.95, 1.05)
@@ -33,23 +30,6 @@ def _planned(metric: dict[str, Any]) -> MetricPlan:
 
 def _in_units(steps: int, stage: VectorStage) -> Fraction:
     return steps * Fraction(stage.grid.step)
-
-
-def _draw(stages: Sequence[VectorStage], exact: Sequence[int]) -> list[np.ndarray]:
-    return [stage.noise.add(np.full(DRAWS, steps)) for stage, steps in zip(stages, exact, strict=True)]
-
-
-def _covered(planned: MetricPlan, noisy: Sequence[np.ndarray], truth: float, *, integers: bool, factor: float = 1.0) -> int:
-    """How many intervals hold the truth, if the noise is declared `factor` times its planned scale."""
-    sums = [
-        NoisySums(steps, stage.grid, GaussianNoise(stage.scale * factor))
-        for steps, stage in zip(noisy, planned.stages, strict=True)
-    ]
-    columns = planned.metric.columns(sums, integers=integers)
-    low, value, high = columns["m_low"], columns["m"], columns["m_high"]
-    assert (low <= value + 1e-9 * abs(truth)).all()
-    assert (value <= high + 1e-9 * abs(truth)).all()
-    return int(((low <= truth) & (truth <= high)).sum())
 
 
 @pytest.mark.parametrize(
@@ -69,11 +49,11 @@ def test_intervals_of_sums_cover_the_truth(metric: dict[str, Any], truth: float,
     (stage,) = planned.stages
     assert stage.deviation > 1500
     steps = int(stage.grid.to_steps(np.array([truth]))[0])
-    noisy = _draw(planned.stages, [steps])
+    noisy = drawn(planned.stages, [steps], DRAWS)
     exact = float(stage.grid.to_values(np.array([steps]))[0])
-    assert hits_fit(_covered(planned, noisy, exact, integers=integers), DRAWS, COVERAGE)
+    assert hits_fit(covered(planned, noisy, exact, integers=integers), DRAWS, COVERAGE)
     for factor in FACTORS:
-        assert not hits_fit(_covered(planned, noisy, exact, integers=integers, factor=factor), DRAWS, COVERAGE)
+        assert not hits_fit(covered(planned, noisy, exact, integers=integers, factor=factor), DRAWS, COVERAGE)
 
 
 @pytest.mark.parametrize("ratio", [Fraction(0), Fraction(3, 10), Fraction(-7, 10)])
@@ -86,10 +66,10 @@ def test_intervals_of_means_cover_the_truth(ratio: Fraction) -> None:
     in_units = counted * Fraction(counts.grid.step)
     summed = round(ratio * 5 * in_units / Fraction(amounts.grid.step))
     truth = 7 + float(summed * Fraction(amounts.grid.step) / in_units)
-    noisy = _draw(planned.stages, [summed, counted])
-    assert hits_fit(_covered(planned, noisy, truth, integers=False), DRAWS, COVERAGE)
+    noisy = drawn(planned.stages, [summed, counted], DRAWS)
+    assert hits_fit(covered(planned, noisy, truth, integers=False), DRAWS, COVERAGE)
     for factor in FACTORS:
-        assert not hits_fit(_covered(planned, noisy, truth, integers=False, factor=factor), DRAWS, COVERAGE)
+        assert not hits_fit(covered(planned, noisy, truth, integers=False, factor=factor), DRAWS, COVERAGE)
 
 
 @pytest.mark.parametrize("deviations", [0.0, 0.5, 1.5, 2.5, 4.0])
@@ -104,10 +84,10 @@ def test_intervals_of_means_of_few_events_cover_at_least_as_often(deviations: fl
     in_units = counted * Fraction(counts.grid.step)
     summed = round(Fraction(4, 5) * 5 * in_units / Fraction(amounts.grid.step))
     truth = 7 + float(summed * Fraction(amounts.grid.step) / in_units)
-    noisy = _draw(planned.stages, [summed, counted])
-    assert at_least(_covered(planned, noisy, truth, integers=False), DRAWS, COVERAGE)
+    noisy = drawn(planned.stages, [summed, counted], DRAWS)
+    assert at_least(covered(planned, noisy, truth, integers=False), DRAWS, COVERAGE)
     if deviations >= 1.5:
-        assert not at_least(_covered(planned, noisy, truth, integers=False, factor=0.5), DRAWS, COVERAGE)
+        assert not at_least(covered(planned, noisy, truth, integers=False, factor=0.5), DRAWS, COVERAGE)
 
 
 HALF_WIDTH = 5
@@ -152,10 +132,10 @@ def test_intervals_of_spreads_cover_the_truth_at_least_as_often(deviations: floa
     """
     variance, stddev = _variance_and_stddev()
     exact, spread = _spread(variance, deviations, *SPREADS[truth])
-    noisy = _draw(variance.stages, exact)
+    noisy = drawn(variance.stages, exact, DRAWS)
     for planned, value in ((variance, spread), (stddev, math.sqrt(spread))):
-        assert at_least(_covered(planned, noisy, value, integers=False), DRAWS, COVERAGE)
-        assert not at_least(_covered(planned, noisy, value, integers=False, factor=0.5), DRAWS, COVERAGE)
+        assert at_least(covered(planned, noisy, value, integers=False), DRAWS, COVERAGE)
+        assert not at_least(covered(planned, noisy, value, integers=False, factor=0.5), DRAWS, COVERAGE)
 
 
 @pytest.mark.parametrize("truth", ["none, all values off the middle", "middle, mean off the middle", "largest"])
@@ -164,6 +144,6 @@ def test_intervals_of_spreads_of_few_events_cover_at_least_as_often(deviations: 
     """Where the count drowns in its noise, intervals are all that the clip allows, never too narrow."""
     variance, stddev = _variance_and_stddev()
     exact, spread = _spread(variance, deviations, *SPREADS[truth])
-    noisy = _draw(variance.stages, exact)
+    noisy = drawn(variance.stages, exact, DRAWS)
     for planned, value in ((variance, spread), (stddev, math.sqrt(spread))):
-        assert at_least(_covered(planned, noisy, value, integers=False), DRAWS, COVERAGE)
+        assert at_least(covered(planned, noisy, value, integers=False), DRAWS, COVERAGE)

@@ -37,7 +37,7 @@ def test_s1_a_key_of_one_unit_is_shown_as_rarely_as_delta_says() -> None:
     weights = np.full(KEYS, stage.weights[1])
 
     def kept(threshold: int) -> int:
-        return len(select_keys(weights, stage.noise, threshold))
+        return len(select_keys(weights, stage.noise, threshold)[0])
 
     assert hits_fit(kept(stage.threshold), KEYS, stage.delta)
     assert not hits_fit(kept(stage.threshold - int(0.15 * stage.scale)), KEYS, stage.delta)
@@ -60,7 +60,7 @@ def test_s1_keys_are_shown_as_often_as_the_closed_form_says(keys: int) -> None:
     enough = [math.ceil(stage.units_needed(probability, keys)) for probability in (0.5, 0.9)]
     counts = sorted({1, 2, 3, 4, 5, *enough})
     units = np.tile(counts, 20_000)
-    kept = units[select_keys(units * stage.weights[keys], stage.noise, stage.threshold)]
+    kept = units[select_keys(units * stage.weights[keys], stage.noise, stage.threshold)[0]]
     assert 0.5 < _chance(stage, enough[1] * int(stage.weights[keys])) < 1 - 1e-9
     for count in counts:
         assert hits_fit(int((kept == count).sum()), 20_000, _chance(stage, count * int(stage.weights[keys])))
@@ -73,7 +73,7 @@ def test_s1_the_closed_form_tells_a_wrong_scale_and_a_wrong_weight() -> None:
     """
     stage = _selection(CAP)
     weight = stage.threshold - int(2 * stage.scale)
-    shown = len(select_keys(np.full(KEYS, weight), stage.noise, stage.threshold))
+    shown = len(select_keys(np.full(KEYS, weight), stage.noise, stage.threshold)[0])
     assert hits_fit(shown, KEYS, _chance(stage, weight))
     for factor in (0.95, 1.05):
         assert not hits_fit(shown, KEYS, _chance(stage, weight, factor))
@@ -89,7 +89,7 @@ def test_units_needed_are_enough_as_often_as_promised() -> None:
     for probability in (0.5, 0.95):
         for keys in (1, 30):
             weight = int(stage.units_needed(probability, keys) * int(stage.weights[keys]))
-            shown = len(select_keys(np.full(KEYS, weight), stage.noise, stage.threshold))
+            shown = len(select_keys(np.full(KEYS, weight), stage.noise, stage.threshold)[0])
             assert hits_fit(shown, KEYS, probability)
             assert not hits_fit(shown, KEYS, probability - 0.02)
             assert not hits_fit(shown, KEYS, probability + 0.02)
@@ -102,7 +102,7 @@ def test_s2_keys_that_nobody_may_see_are_never_shown() -> None:
     """
     weights = np.zeros(1_020_000, np.int64)
     weights[::51] = 1
-    kept = select_keys(weights, GaussianNoise(2.0**33), 0)
+    kept = select_keys(weights, GaussianNoise(2.0**33), 0)[0]
     assert (weights == 0).sum() == 1_000_000
     assert (weights[kept] == 1).all()
     assert hits_fit(len(kept), 20_000, 0.5)
