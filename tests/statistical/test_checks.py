@@ -46,7 +46,7 @@ def test_other_broken_samplers_are_caught() -> None:
 
 @pytest.mark.parametrize("scale", [1.5, 2.0**33])
 def test_laplace_noise_is_told_from_others(scale: float) -> None:
-    """Differences of two geometric values pass, 50 seeds; a scale that is 5% off, a shift, Gaussian noise, rounded noise do not."""
+    """Differences of two geometric values pass, 50 seeds; a scale that is 5% off, a shift, Gaussian and rounded noise do not."""
 
     def discrete(scale: float, seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)

@@ -383,8 +383,8 @@ def metric_stages(metric: Mapping[str, Any], beside: Iterable[Mapping[str, Any]]
     if "sum" in metric:
         column, total, given = metric["sum"], metric.get("clip_total"), metric.get("norm")
         of_means = [(m[kind], tuple(m["clip"])) for m in beside for kind in ("mean", "variance", "stddev") if kind in m]
-        if (column, clip) in of_means and total is given is None:
-            # Middle times the count, and the rest: both are drawn anyway.
+        if (column, clip) in of_means and total is given is None and limits.order == 2:
+            # Middle times the count, and the rest: both are drawn anyway, and with Gaussian noise no worse than by itself.
             return mean_stages(name, column, clip, limits)[: 1 + (clip[0] != -clip[1])]
         return [sum_stage(name, column, clip, limits, None if total is None else tuple(total), given)]
     if "mean" in metric:
