@@ -255,7 +255,7 @@ def _release_input(plan: ReleasePlan, number: int, events: Events, types: Mappin
     if pairs:
         kinds, basket_types = kinds[:1] * 2, kinds[1:]
         forms = {column: forms.get(pairs.of, ()) for column in pairs.columns}
-    null_keys = events.nulls.key == "keep" and not pairs
+    null_keys = (keys.nulls or events.nulls.key) == "keep" and not pairs
     public = None
     if keys.public:
         values = None

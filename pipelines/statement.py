@@ -93,14 +93,15 @@ def nulls(config: Config) -> str:
     """What becomes of nulls."""
     chosen = config.events.nulls
     unit = "" if config.events.privacy_unit.rows else "An event is left out where the privacy unit is null or empty. "
-    key = (
-        "Null is a key like any other. "
-        if chosen.key == "keep"
-        else "An event is left out of a release where one of its key columns is null. "
-    )
+    keeps = chosen.key == "keep"
+    key = "Null is a key like any other" if keeps else "An event is left out of a release where one of its key columns is null"
+    others = [release.name for release in config.releases if release.keys.nulls not in (None, chosen.key)]
+    if others:
+        there = "an event without a key is left out there" if keeps else "null is a key there"
+        key += f", but not {'in' if keeps else 'of'} {' and '.join(others)}: {there}"
     value = "counts as 0, cut to the clip." if chosen.value == "zero" else "is left out of the metrics of its column only."
     pair = " No pair has a null." if pairs_json(config) else ""
-    return f"{unit}{key}A value that is null, NaN or infinite {value}{pair}"
+    return f"{unit}{key}. A value that is null, NaN or infinite {value}{pair}"
 
 
 def pairs_note(release: Release) -> str | None:

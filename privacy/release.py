@@ -50,6 +50,9 @@ class Keys(Strict):
     file: Annotated[str | None, Field(alias="from", min_length=1)] = Field(
         None, description="public keys: exactly the rows of this Parquet file are published"
     )
+    nulls: Literal["drop", "keep"] | None = Field(
+        None, description="events without a key are left out, or null is a key; as events.nulls.key where omitted"
+    )
 
     @property
     def public(self) -> bool:
@@ -67,6 +70,8 @@ class Keys(Strict):
             for column, listed in self.values.items():
                 if len(set(listed)) < len(listed):
                     raise ValueError(f"values.{column} repeats a value; list each once")
+            if self.nulls == "keep":
+                raise ValueError("nulls is keep, but values can list no null; list the keys in a file (from), or remove nulls")
         return self
 
 
@@ -197,6 +202,8 @@ class Release(Strict):
             raise ValueError(
                 f"keys.columns are {list(self.keys.columns)}, but pairs makes the columns {list(pairs.columns)}; write those"
             )
+        if self.keys.nulls == "keep":
+            raise ValueError("keys.nulls is keep, but no pair has a null; remove nulls")
         if self.bounds is not None and self.bounds.by == "sampling":
             raise ValueError("bounds.by is sampling, but a unit with many pairs can only be scaled; remove by")
         for number, metric in enumerate(self.metrics):

@@ -50,7 +50,7 @@ class PublicKeys:
         if len(columns[0]) > MOST_KEYS:
             raise InputError(f"{self.file or 'keys.values'}: lists {len(columns[0]):,} keys, more than {MOST_KEYS:,}; list fewer")
         if not self.nulls and any(column.null_count for column in columns):
-            cure = "" if self.pairs else ", or write events.nulls: {key: keep}"
+            cure = "" if self.pairs else ", or write keys.nulls: keep"
             raise InputError(f"{self.file}: lists a null, or a text that is no UTF-8; list none{cure}")
         return self._in_order(*columns) if self.pairs else columns
 
