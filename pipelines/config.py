@@ -97,7 +97,7 @@ class Config(Strict):
                     f"releases[{number}].pairs: needs a privacy unit with several events; "
                     f"{cure if unit else 'write columns in privacy_unit, not rows'}"
                 )
-            if unit and not release.keys.public and set(unit) <= set(release.keys.columns):
+            if unit and set(unit) <= set(release.keys.private):
                 raise ValueError(
                     f"releases[{number}].keys.columns: hold the privacy unit, so each key has one unit and none could appear; "
                     f"name columns that many units share"
