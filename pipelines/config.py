@@ -152,7 +152,8 @@ class Config(Strict):
         for release, described in zip(self.releases, resolved["releases"], strict=True):
             if release.selection is not None:
                 rows = self.events.privacy_unit.rows is not None
-                described["select"] = release.selection.model_dump(mode="json", exclude={"cap"} if rows else None)
+                left_out = {"cap"} if rows else None
+                described["select"] = release.selection.model_dump(mode="json", exclude=left_out, exclude_none=True)
         return resolved
 
     def digest(self) -> str:

@@ -173,9 +173,7 @@ def test_n8_a_laplace_stage_is_no_worse_than_a_gaussian_of_the_equivalent_mu(eps
         e = mpf(epsilon)
         # Both functions are their own mirror images: errors of type I below 1/2 are enough.
         alphas = [mp_exp(mp.log(mp_exp(-e / 2) / 2) * share / 20) for share in range(1, 41)]
-        quantiles = [
-            findroot(lambda x, alpha=alpha: mp.log(ncdf(-x) / alpha), _start(alpha)) for alpha in alphas if 2 * alpha < 1
-        ]
+        quantiles = [findroot(lambda x, alpha=alpha: mp.log(ncdf(-x) / alpha), _start(alpha)) for alpha in alphas if 2 * alpha < 1]
 
         def above(mu: mpf) -> bool:
             pairs = zip(alphas[-len(quantiles) :], quantiles, strict=True)
@@ -333,9 +331,7 @@ output: {path: /nowhere/out}
 """
 
 
-@pytest.mark.parametrize(
-    ("listed", "noise", "word"), [(True, None, "Gaussian"), (True, "gaussian", "Gaussian"), (False, "laplace", "private")]
-)
+@pytest.mark.parametrize(("listed", "noise", "word"), [(True, None, "Gaussian"), (True, "gaussian", "Gaussian"), (False, "laplace", "private")])
 def test_delta_0_is_refused_where_something_needs_it(listed: bool, noise: str | None, word: str) -> None:
     """By the plan, and by the config, which says where: Gaussian noise, or private keys even with Laplace noise."""
     bounds: dict[str, Any] = {"keys_per_unit": 1, "rows_per_key": 1} | ({} if noise is None else {"noise": noise})
@@ -351,9 +347,7 @@ def test_delta_0_is_accepted_with_laplace_noise_on_public_keys() -> None:
     """In each release: one with Gaussian noise among them is refused."""
     text = CONFIG.replace("LISTED", PUBLIC).replace("METRIC", "{name: n, count: events}")
     assert parse_config(text.replace("NOISE", ", noise: laplace")).budget.delta == 0
-    first, second = (
-        release(name, public=True, bounds={"keys_per_unit": 1, "rows_per_key": 1, "noise": "laplace"}) for name in "ab"
-    )
+    first, second = (release(name, public=True, bounds={"keys_per_unit": 1, "rows_per_key": 1, "noise": "laplace"}) for name in "ab")
     assert make_plan(budget(1.0, 0.0), [first, second]).mu == 0
     with pytest.raises(PlanError, match=r"budget\.delta"):
         make_plan(budget(1.0, 0.0), [first, release("b", public=True)])
