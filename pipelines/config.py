@@ -97,7 +97,7 @@ class Config(Strict):
                     f"releases[{number}].pairs: needs a privacy unit with several events; "
                     f"{cure if unit else 'write columns in privacy_unit, not rows'}"
                 )
-            if unit and not release.keys.public and set(unit) <= set(release.keys.columns):
+            if unit and set(unit) <= set(release.keys.private):
                 raise ValueError(
                     f"releases[{number}].keys.columns: hold the privacy unit, so each key has one unit and none could appear; "
                     f"name columns that many units share"
@@ -152,7 +152,8 @@ class Config(Strict):
         for release, described in zip(self.releases, resolved["releases"], strict=True):
             if release.selection is not None:
                 rows = self.events.privacy_unit.rows is not None
-                described["select"] = release.selection.model_dump(mode="json", exclude={"cap"} if rows else None)
+                left_out = {"cap"} if rows else None
+                described["select"] = release.selection.model_dump(mode="json", exclude=left_out, exclude_none=True)
         return resolved
 
     def digest(self) -> str:

@@ -19,7 +19,7 @@ from transforms.conditions import Condition
 from transforms.errors import ConfigError, InputError
 from transforms.file_state import FileState
 from transforms.normalise import normalise
-from transforms.public_keys import PublicKeys
+from transforms.public_keys import Combinations, PublicKeys
 from transforms.read_events import (
     EventsPlan,
     FilePart,
@@ -255,17 +255,16 @@ def _release_input(plan: ReleasePlan, number: int, events: Events, types: Mappin
     if pairs:
         kinds, basket_types = kinds[:1] * 2, kinds[1:]
         forms = {column: forms.get(pairs.of, ()) for column in pairs.columns}
-    null_keys = events.nulls.key == "keep" and not pairs
+    null_keys = (keys.nulls or events.nulls.key) == "keep" and not pairs
+    listed = None
+    if keys.values is not None:
+        columns = {column: kind for column, kind in zip(keys.columns, kinds, strict=True) if column in keys.values}
+        values = (_listed(keys.values[c], kind, forms.get(c, ()), f"{where}.values.{c}").unique() for c, kind in columns.items())
+        listed = Combinations(tuple(columns), tuple(values))
     public = None
     if keys.public:
-        values = None
-        if keys.values is not None:
-            values = tuple(
-                _typed(keys.values[column], kind, f"{where}.values.{column}")
-                for column, kind in zip(keys.columns, kinds, strict=True)
-            )
         state = _state(keys.file) if keys.file else None
-        public = PublicKeys(keys.columns, kinds, values, keys.file, state, null_keys, forms, pairs is not None)
+        public = PublicKeys(keys.columns, kinds, listed, keys.file, state, null_keys, forms, pairs is not None)
         public.load()
     return ReleaseInput(
         plan=plan,
@@ -273,6 +272,7 @@ def _release_input(plan: ReleasePlan, number: int, events: Events, types: Mappin
         key_types=kinds,
         basket_types=basket_types,
         public=public,
+        listed=None if keys.public else listed,
         categories={
             metric.categories: _categories(metric.categories, events, types, f"releases[{number}].metrics[{place}]")
             for place, metric in enumerate(plan.release.metrics)
@@ -283,11 +283,15 @@ def _release_input(plan: ReleasePlan, number: int, events: Events, types: Mappin
     )
 
 
+def _listed(texts: Sequence[str], kind: pa.DataType, forms: Sequence[str], where: str) -> pa.Array:
+    """Texts of the config as values of a column's published type, in its forms."""
+    return normalise(_typed(texts, kind, where), forms)
+
+
 def _categories(categories: Categories, events: Events, types: Mapping[str, pa.DataType], where: str) -> pa.Array:
     """Categories as values of their column's published type, in its form."""
     kind = _key_type(categories.column, types[categories.column], where)
-    typed = _typed(categories.values, kind, f"{where}.frequency.values")
-    values = normalise(typed, events.normalise.get(categories.column, ()))
+    values = _listed(categories.values, kind, events.normalise.get(categories.column, ()), f"{where}.frequency.values")
     if len(values.unique()) < len(values):
         raise ConfigError(f"{where}.frequency.values: two are the same value of column {categories.column!r}; list each once")
     return values

@@ -41,6 +41,8 @@ def _stage_json(stage: Stage, release: ReleasePlan) -> dict[str, Any]:
             "units_to_appear_50": stage.units_needed(0.5, keys),
             "units_to_appear_95": stage.units_needed(0.95, keys),
         }
+        if release.release.keys.values is not None:
+            described["selected_columns"] = list(release.release.keys.private)
     return described
 
 
@@ -93,14 +95,15 @@ def nulls(config: Config) -> str:
     """What becomes of nulls."""
     chosen = config.events.nulls
     unit = "" if config.events.privacy_unit.rows else "An event is left out where the privacy unit is null or empty. "
-    key = (
-        "Null is a key like any other. "
-        if chosen.key == "keep"
-        else "An event is left out of a release where one of its key columns is null. "
-    )
+    keeps = chosen.key == "keep"
+    key = "Null is a key like any other" if keeps else "An event is left out of a release where one of its key columns is null"
+    others = [release.name for release in config.releases if release.keys.nulls not in (None, chosen.key)]
+    if others:
+        there = "an event without a key is left out there" if keeps else "null is a key there"
+        key += f", but not {'in' if keeps else 'of'} {' and '.join(others)}: {there}"
     value = "counts as 0, cut to the clip." if chosen.value == "zero" else "is left out of the metrics of its column only."
     pair = " No pair has a null." if pairs_json(config) else ""
-    return f"{unit}{key}A value that is null, NaN or infinite {value}{pair}"
+    return f"{unit}{key}. A value that is null, NaN or infinite {value}{pair}"
 
 
 def pairs_note(release: Release) -> str | None:
@@ -149,15 +152,24 @@ def statement(config: Config, run: str, plan: Plan, versions: dict[str, str]) ->
 
 
 def units_note(plan: Plan, release: ReleasePlan) -> str | None:
-    """How many units a key needs to appear. None where keys are public."""
+    """How many units a key, or its private part, needs to appear. None where keys are public."""
     if release.selection is None:
         return None
+    declared = release.release.keys
+    public, one, several = "", "key", "keys"
+    if declared.values is not None:
+        listed, selected = (" and ".join(columns) for columns in (declared.values, declared.private))
+        one, several = (f"{word} of {selected}" for word in ("combination", "combinations"))
+        if len(declared.private) == 1:
+            one, several = f"value of {selected}", f"values of {selected}"
+        every = "every listed value" if len(declared.values) == 1 else "every combination of the listed values"
+        public = f"Public: {listed}. Selected: {selected}; what appears of it does so with {every} of {listed}. "
     keys = release.bounds.keys_per_unit
     half, most = (release.selection.units_needed(probability, keys) for probability in (0.5, 0.95))
     units = "units" if plan.rows is None else "events"
-    each = f", if those have {keys} {'key' if keys == 1 else 'keys'} each" if plan.rows is None else ""
+    each = f", if those have {keys} {one if keys == 1 else several} each" if plan.rows is None else ""
     alone = "of a single unit" if plan.rows is None else f"that only {plan.rows} rows have"
     return (
-        f"A key appears with 50% probability where it has {half:,.0f} {units}, with 95% where it has {most:,.0f}{each}; "
-        f"no key {alone} appears, but with probability {release.selection.delta:.1g}."
+        f"{public}A {one} appears with 50% probability where it has {half:,.0f} {units}, with 95% where it has {most:,.0f}"
+        f"{each}; no {one} {alone} appears, but with probability {release.selection.delta:.1g}."
     )

@@ -1,5 +1,6 @@
 """What a release declares: its keys, bounds, selection, metrics and budget. The privacy part of the config."""
 
+import math
 from collections.abc import Sequence
 from itertools import count
 from typing import Annotated, Literal, Self
@@ -13,6 +14,12 @@ from privacy.metrics.base import Part
 from privacy.metrics.count import CountMetric
 from privacy.selection import MOST_KEYS
 from privacy.tallies import MOST_EVENTS
+
+MOST_COMBINATIONS = 2**16
+"""Of the listed values of keys that are partly public: their numbers have 16 bits."""
+
+MOST_KEYS_OF_UNIT = 2**26
+"""Public or partly public keys that one unit may have: up to it, no sum over the keys and columns of a unit leaves int64."""
 
 PARTITION = "run"
 """The column that readers of the published folders see beside those of the release."""
@@ -41,19 +48,35 @@ class Select(Strict):
 
 
 class Keys(Strict):
-    """The key columns. Private keys are selected by DP; with `values` or `from`, exactly the listed ones are published."""
+    """The key columns: private ones are selected by DP; with `values` or `from`, exactly the listed keys are published."""
 
     columns: Annotated[tuple[Column, ...], Field(min_length=1)] = Field(description="one row is published per value of these")
-    values: dict[Column, Annotated[tuple[Text, ...], Field(min_length=1)]] | None = Field(
-        None, description="public keys: exactly all combinations of these are published"
+    values: Annotated[dict[Column, Annotated[tuple[Text, ...], Field(min_length=1)]] | None, Field(min_length=1)] = Field(
+        None, description="public columns: all combinations of these are published; columns that are left out are private"
     )
     file: Annotated[str | None, Field(alias="from", min_length=1)] = Field(
         None, description="public keys: exactly the rows of this Parquet file are published"
     )
+    nulls: Literal["drop", "keep"] | None = Field(
+        None, description="events without a key are left out, or null is a key; as events.nulls.key where omitted"
+    )
+
+    @property
+    def private(self) -> tuple[str, ...]:
+        """The columns of which it is selected what is published."""
+        if self.file is not None:
+            return ()
+        return tuple(column for column in self.columns if column not in (self.values or ()))
 
     @property
     def public(self) -> bool:
-        return self.values is not None or self.file is not None
+        """Whether all columns are, so that nothing is selected."""
+        return not self.private
+
+    @property
+    def combinations(self) -> int:
+        """Of the listed values; 1 where there are none."""
+        return math.prod(len(listed) for listed in (self.values or {}).values())
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -62,11 +85,15 @@ class Keys(Strict):
         if self.values is not None and self.file is not None:
             raise ValueError("values and from are both given; list the public keys in one of them")
         if self.values is not None:
-            if set(self.values) != set(self.columns):
-                raise ValueError(f"values lists {sorted(self.values)}; list the values of each of {list(self.columns)}")
+            if not set(self.values) <= set(self.columns):
+                raise ValueError(f"values lists {sorted(self.values)}; list values of key columns only: {list(self.columns)}")
             for column, listed in self.values.items():
                 if len(set(listed)) < len(listed):
                     raise ValueError(f"values.{column} repeats a value; list each once")
+            if self.private and self.combinations > MOST_COMBINATIONS:
+                raise ValueError(f"values has {self.combinations:,} combinations, more than {MOST_COMBINATIONS:,}; list fewer")
+            if self.nulls == "keep" and self.public:
+                raise ValueError("nulls is keep, but values can list no null; list the keys in a file (from), or remove nulls")
         return self
 
 
@@ -114,7 +141,7 @@ class Release(Strict):
 
     @property
     def selection(self) -> Select | None:
-        """How keys are selected; None where they are public."""
+        """How keys, or the private parts of keys, are selected; None where keys are public."""
         return None if self.keys.public else self.select or Select()
 
     def parts(self, bounds: Sequence[UnitBounds]) -> tuple[tuple[Part, ...], ...]:
@@ -170,6 +197,11 @@ class Release(Strict):
             self._check_selecting()
         if self.pairs is not None:
             self._check_pairs(self.pairs)
+        if self.selection is not None and self.selection.cap * self.keys.combinations > MOST_KEYS_OF_UNIT:
+            raise ValueError(
+                f"select.cap {self.selection.cap:,} times the {self.keys.combinations:,} combinations of keys.values is more "
+                f"than {MOST_KEYS_OF_UNIT:,}; lower one of them"
+            )
         # Readers such as DuckDB and BigQuery do not tell columns apart by case.
         taken = {PARTITION: "the partition column run"}
         named = [(column, f"key column {column!r}") for column in self.keys.columns]
@@ -197,6 +229,10 @@ class Release(Strict):
             raise ValueError(
                 f"keys.columns are {list(self.keys.columns)}, but pairs makes the columns {list(pairs.columns)}; write those"
             )
+        if self.keys.values is not None and not self.keys.public:
+            raise ValueError("keys.values lists one column of a pair only, but a pair has no order; list both columns, or none")
+        if self.keys.nulls == "keep":
+            raise ValueError("keys.nulls is keep, but no pair has a null; remove nulls")
         if self.bounds is not None and self.bounds.by == "sampling":
             raise ValueError("bounds.by is sampling, but a unit with many pairs can only be scaled; remove by")
         for number, metric in enumerate(self.metrics):
@@ -208,6 +244,11 @@ class Release(Strict):
     def _check_selecting(self) -> None:
         if self.selecting is None:
             raise ValueError("select.by is units, but no metric counts them; add {name: customers, count: units}")
+        if self.keys.values is not None:
+            raise ValueError(
+                "select.by is units, which counts the units of whole keys, but keys.values makes parts of them public; remove "
+                "select.by"
+            )
         if self.bounds is not None and (self.bounds.by == "sampling" or self.bounds.noise is not None):
             raise ValueError(
                 "select.by is units, which needs units that are scaled and Gaussian noise; remove bounds.by and bounds.noise, or "

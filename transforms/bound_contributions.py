@@ -9,13 +9,23 @@ import pyarrow as pa
 
 from privacy.bins import NO_BIN
 from privacy.grid import Ints
-from privacy.ids import Ids
 from privacy.plan import ReleasePlan
 from privacy.vectors import BinVector, UnitCells, UnitRows
 from transforms.errors import RunnerError
-from transforms.exchange import Columns, Exchange, id_columns, ids_of, joined, joined_ids, named_batch, named_of, narrowed
+from transforms.exchange import (
+    Columns,
+    Exchange,
+    ids_of,
+    joined,
+    joined_ids,
+    joined_keys,
+    key_columns,
+    named_batch,
+    named_of,
+    narrowed,
+)
 from transforms.form_pairs import form_pairs
-from transforms.grouping import binned, cap_keys, group_bins, group_ids, group_pairs
+from transforms.grouping import RowKeys, binned, cap_keys, group_bins, group_ids, group_keys, group_pairs, split_pairs
 from transforms.sampling import sample
 from transforms.sum_by_unit import ReleaseInput
 from transforms.work_folder import WorkFolder, guarded
@@ -73,11 +83,13 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
         batches: tables `sums:<number>` of `sum_by_unit`, which together hold all rows of their units.
 
     Returns:
-        `sums:<number>`: key_high, key_low, then `stage_<i>` for the selection, if any, and each number of the plan's `totals`,
-        int64 steps; ascending by key.
+        `sums:<number>`: key_high, key_low, public where keys are partly public, then `stage_<i>` for the selection, if any, and
+        each number of the plan's `totals`, int64 steps; ascending by key. The weights of a private part, of which a unit may
+        have several keys, stand in rows of any of its keys: what counts is their sum.
     """
-    units, keys = joined_ids(batches, "unit"), joined_ids(batches, "key")
-    groups = cap_keys(group_pairs(units, keys), plan.cap)
+    units, keys = joined_ids(batches, "unit"), joined_keys(batches)
+    selected = cap_keys(group_pairs(units, keys.ids), plan.cap)
+    groups, starts = split_pairs(selected, keys.public)
     pairs = groups.pairs
     rows = UnitRows(
         units=groups.units,
@@ -85,13 +97,17 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
         rows=len(pairs.starts),
     )
     pair_keys = keys.take(pairs.firsts)
-    by_key = group_ids(pair_keys)
-    bounded = [] if plan.selection is None else [plan.selection.weights[rows.keys_of_unit()]]
+    by_key = group_keys(pair_keys)
+    bounded = []
+    if plan.selection is not None:
+        weights = np.zeros(rows.rows, np.int64)
+        weights[starts] = np.repeat(plan.selection.weights[selected.sizes], selected.sizes)
+        bounded.append(weights)
     for vector in plan.totals:
         steps = vector.bounded(rows)
         bounded += [steps] if steps.ndim == 1 else list(steps.T)
     stages: Columns = {f"stage_{number}": by_key.add_up(values) for number, values in enumerate(bounded)}
-    return named_batch(named_of(batches), id_columns(pair_keys.take(by_key.firsts), "key") | stages)
+    return named_batch(named_of(batches), key_columns(pair_keys.take(by_key.firsts)) | stages)
 
 
 def bound_pairs(batches: Sequence[pa.RecordBatch], release: ReleaseInput, secret: bytes) -> Iterator[list[pa.RecordBatch]]:
@@ -121,25 +137,25 @@ def bound_bins(
             those with events in a bin, which are what a batch happened to leave.
 
     Returns:
-        The same table: key_high, key_low, bin, `steps` int64; ascending by key.
+        The same table: key_high, key_low, public where keys are partly public, bin, `steps` int64; ascending by key.
     """
     others = [] if cap is None else sums
-    units, keys = (joined_ids([*batches, *others], prefix) for prefix in ("unit", "key"))
+    units, keys = joined_ids([*batches, *others], "unit"), joined_keys([*batches, *others])
     none = np.full(sum(batch.num_rows for batch in others), NO_BIN)
     bins = np.concatenate([joined(batches, "bin"), none])
-    groups = binned(cap_keys(group_pairs(units, keys), cap), bins)
+    groups = binned(split_pairs(cap_keys(group_pairs(units, keys.ids), cap), keys.public)[0], bins)
     cells = group_bins(groups.pairs, bins)
     events = cells.rows.add_up(np.concatenate([joined(batches, "events"), none]))
     bounded = vector.bounded(UnitCells(events, cells.groups, groups.units))
     return add_up_bins(named_of(batches), keys.take(groups.pairs.firsts).take(cells.groups), cells.bins, bounded)
 
 
-def add_up_bins(name: str, keys: Ids, bins: Ints, steps: Ints) -> pa.RecordBatch:
-    """The sums of each key and bin: key_high, key_low, bin, steps; ascending by key."""
-    by_key = group_ids(keys)
+def add_up_bins(name: str, keys: RowKeys, bins: Ints, steps: Ints) -> pa.RecordBatch:
+    """The sums of each key and bin: the columns of the key, bin, steps; ascending by key."""
+    by_key = group_keys(keys)
     cells = group_bins(by_key, bins)
     sums: Columns = {"bin": narrowed(cells.bins), "steps": cells.rows.add_up(steps)}
-    return named_batch(name, id_columns(keys.take(by_key.firsts).take(cells.groups), "key") | sums)
+    return named_batch(name, key_columns(keys.take(by_key.firsts).take(cells.groups)) | sums)
 
 
 def merge_names(batches: Sequence[pa.RecordBatch], prefix: str = "key") -> pa.RecordBatch:

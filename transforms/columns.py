@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from privacy.grid import Floats
+from privacy.grid import Floats, Ints
 
 _INTEGERS = (pa.types.is_integer, pa.types.is_boolean)
 _NUMBERS = (*_INTEGERS, pa.types.is_floating, pa.types.is_decimal)
@@ -70,6 +70,12 @@ def usable_values(column: pa.Array, *, zero: bool = False) -> tuple[Floats, NDAr
     values = pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False)
     usable = np.isfinite(values)
     return (np.where(usable, values, 0.0), np.ones_like(usable)) if zero else (values, usable)
+
+
+def places_among(column: pa.Array, listed: pa.Array) -> Ints:
+    """Where each value stands in a list that holds each once, and no null; -1 where it does not. int64, shape (n,)."""
+    places: Ints = pc.fill_null(pc.index_in(column, listed), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return places
 
 
 def one_batch(table: pa.Table) -> pa.RecordBatch:

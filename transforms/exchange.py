@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from privacy.grid import Ints
 from privacy.ids import Ids
-from transforms.grouping import Groups, cut, group_bins
+from transforms.grouping import Groups, RowKeys, cut, group_bins
 
 _BYTES_BY_VALUE = 1 << 20
 _NAME = b"table"
@@ -39,6 +39,17 @@ def id_columns(ids: Ids, prefix: str) -> Columns:
     return {f"{prefix}_high": ids.high, f"{prefix}_low": ids.low}
 
 
+def keys_of(batch: pa.RecordBatch) -> RowKeys:
+    """The keys in a table's columns: their ids, and `public` where they are partly public."""
+    public = batch["public"].to_numpy().astype(np.int64) if "public" in batch.schema.names else None
+    return RowKeys(ids_of(batch, "key"), public)
+
+
+def key_columns(keys: RowKeys) -> Columns:
+    """The columns of `keys_of`."""
+    return id_columns(keys.ids, "key") | ({} if keys.public is None else {"public": narrowed(keys.public)})
+
+
 def narrowed(values: Ints) -> NDArray[np.integer]:
     """The same integers in the narrowest type that holds them."""
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
@@ -56,13 +67,20 @@ def joined_ids(batches: Sequence[pa.RecordBatch], prefix: str) -> Ids:
     return Ids(np.concatenate([part.high for part in parts]), np.concatenate([part.low for part in parts]))
 
 
+def joined_keys(batches: Sequence[pa.RecordBatch]) -> RowKeys:
+    """The keys of several batches, one after the other."""
+    parts = [keys_of(batch) for batch in batches]
+    numbers = [part.public for part in parts if part.public is not None]
+    return RowKeys(joined_ids(batches, "key"), np.concatenate(numbers) if numbers else None)
+
+
 def named_of(batches: Sequence[pa.RecordBatch]) -> str:
     """The table that batches are of."""
     return str(batches[0].schema.metadata[b"table"].decode())
 
 
 def unit_tables(
-    number: int, units: Ids, keys: Ids, pairs: Groups, tallies: Iterable[Ints], bins: Iterable[Ints]
+    number: int, units: Ids, keys: RowKeys, pairs: Groups, tallies: Iterable[Ints], bins: Iterable[Ints]
 ) -> list[pa.RecordBatch]:
     """The tables `sums:<number>` and `bins:<number>:<vector>` of events.
 
@@ -74,10 +92,10 @@ def unit_tables(
     """
     pair_units, pair_keys = units.take(pairs.firsts), keys.take(pairs.firsts)
     sums: Columns = {f"tally_{place}": narrowed(pairs.add_up(steps)) for place, steps in enumerate(tallies)}
-    tables = [named_batch(f"sums:{number}", id_columns(pair_units, "unit") | id_columns(pair_keys, "key") | sums)]
+    tables = [named_batch(f"sums:{number}", id_columns(pair_units, "unit") | key_columns(pair_keys) | sums)]
     for place, found in enumerate(bins):
         cells = group_bins(pairs, found)
-        ids = id_columns(pair_units.take(cells.groups), "unit") | id_columns(pair_keys.take(cells.groups), "key")
+        ids = id_columns(pair_units.take(cells.groups), "unit") | key_columns(pair_keys.take(cells.groups))
         counts: Columns = {"bin": narrowed(cells.bins), "events": narrowed(cells.rows.add_up(np.ones(len(found), np.int64)))}
         tables.append(named_batch(f"bins:{number}:{place}", ids | counts))
     return tables

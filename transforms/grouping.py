@@ -1,6 +1,7 @@
 """Grouping rows by 128-bit ids: packed integers are sorted, then all bits are compared."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,32 @@ def group_ids(ids: Ids) -> Groups:
     return _group(ids.high, ids)
 
 
+class RowKeys(NamedTuple):
+    """The keys of rows.
+
+    Attributes:
+        ids: of the keys; of their private parts where keys are partly public.
+        public: int64, shape (n,): the numbers of their public parts, below 2^16, where keys are partly public; otherwise None.
+    """
+
+    ids: Ids
+    public: Ints | None = None
+
+    @property
+    def words(self) -> tuple[Words | Ints, ...]:
+        """What tells keys apart but for one pair in 2^64, a word or two for each row."""
+        return (self.ids.low,) if self.public is None else (self.ids.low, self.public)
+
+    def take(self, rows: Ints) -> "RowKeys":
+        return RowKeys(self.ids.take(rows), None if self.public is None else self.public[rows])
+
+
+def group_keys(keys: RowKeys) -> Groups:
+    """Groups rows with the same key. Groups ascend by id, then by the number of the public part."""
+    groups = group_ids(keys.ids)
+    return groups if keys.public is None else group_bins(groups, keys.public).rows
+
+
 @dataclass(frozen=True)
 class UnitGroups:
     """Rows grouped by unit and key.
@@ -55,6 +82,11 @@ class UnitGroups:
 
     pairs: Groups
     units: Ints
+
+    @property
+    def sizes(self) -> Ints:
+        """How many keys each unit has. int64, shape (u,)."""
+        return np.diff(self.units, append=len(self.pairs.starts))
 
 
 def group_pairs(units: Ids, keys: Ids) -> UnitGroups:
@@ -70,6 +102,22 @@ def group_pairs(units: Ids, keys: Ids) -> UnitGroups:
     within = _group(words, (ranks, high, low))
     pairs = Groups(by_unit.order[within.order], within.starts)
     return UnitGroups(pairs, np.searchsorted(within.starts, by_unit.starts))
+
+
+def split_pairs(groups: UnitGroups, public: Ints | None) -> tuple[UnitGroups, Ints]:
+    """Groups by unit and key, of groups by unit and private part of the key.
+
+    Args:
+        public: int64, shape (n,): the number of the public part of each row's key; None where each is the only one.
+
+    Returns:
+        The groups, in the same order; and with which of them each of the given ones starts. int64.
+    """
+    if public is None:
+        return groups, np.arange(len(groups.pairs.starts))
+    cells = group_bins(groups.pairs, public)
+    starts = np.flatnonzero(np.diff(cells.groups, prepend=-1))
+    return UnitGroups(cells.rows, starts[groups.units]), starts
 
 
 def worth_grouping(units: Ids, keys: Ids, cap: int | None) -> bool:
@@ -96,7 +144,7 @@ def ungrouped(units: Ids) -> Groups:
 
 def cap_keys(groups: UnitGroups, cap: int | None) -> UnitGroups:
     """Keeps the `cap` smallest key ids of each unit, all without a cap. Rows of other keys stay in no group."""
-    sizes = np.diff(groups.units, append=len(groups.pairs.starts))
+    sizes = groups.sizes
     if cap is None or sizes.max(initial=0) <= cap:
         return groups
     kept = np.arange(len(groups.pairs.starts)) - np.repeat(groups.units, sizes) < cap
@@ -136,7 +184,7 @@ class Cells:
 
 
 def group_bins(groups: Groups, bins: Ints) -> Cells:
-    """Groups the rows of each group by their bins.
+    """Groups the rows of each group by their bins, or by other small numbers.
 
     Args:
         bins: int64, shape (n,), of each row, below 2^16; -1 for none.

@@ -1,7 +1,7 @@
 """Public keys: listed in the config or in a file, published with and without data."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,28 +9,57 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.columns import readable_texts
+from privacy.grid import Ints
+from privacy.release import MOST_KEYS_OF_UNIT
+from transforms.columns import places_among, readable_texts
 from transforms.errors import InputError
 from transforms.file_state import FileState
 from transforms.normalise import normalise
 
-MOST_KEYS = 2**26
-"""More public keys of a release are refused: up to it, no sum over the keys and columns of a unit can leave int64."""
+
+@dataclass(frozen=True)
+class Combinations:
+    """Every combination of the listed values of some columns, numbered from 0.
+
+    Attributes:
+        values: of each column, each once, in the column's published type and in the events' form.
+    """
+
+    columns: tuple[str, ...]
+    values: tuple[pa.Array, ...]
+
+    def __len__(self) -> int:
+        return math.prod(self._sizes)
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        return tuple(len(listed) for listed in self.values)
+
+    def take(self, numbers: Ints) -> list[pa.Array]:
+        """The columns of the combinations with these numbers."""
+        rows = np.unravel_index(numbers, self._sizes)
+        return [listed.take(pa.array(row)) for listed, row in zip(self.values, rows, strict=True)]
+
+    def numbers(self, columns: Sequence[pa.Array]) -> Ints:
+        """Which combination each row of these columns is, -1 for none. int64, shape (n,)."""
+        places = np.stack([places_among(column, listed) for column, listed in zip(columns, self.values, strict=True)])
+        numbers = np.ravel_multi_index(tuple(np.maximum(places, 0)), self._sizes)
+        return np.where((places >= 0).all(axis=0), numbers, -1)
 
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """Either every combination of `values` (in their published types), or the rows of a file's columns.
+    """Either the combinations of listed values, or the rows of a file's columns.
 
     Attributes:
         nulls: whether a null in the file is a key like others.
-        forms: of columns of text, as `normalise` takes them.
+        forms: of the file's columns of text, as `normalise` takes them.
         pairs: whether a key is an unordered pair: the smaller value comes first, and one of equal values is left out.
     """
 
     columns: tuple[str, ...]
     types: tuple[pa.DataType, ...]
-    values: tuple[pa.Array, ...] | None
+    values: Combinations | None
     file: str | None
     state: FileState | None = None
     nulls: bool = False
@@ -43,14 +72,12 @@ class PublicKeys:
         Raises:
             InputError: the file cannot be read, lists no key, or a null where null is no key.
         """
-        columns = [
-            normalise(readable_texts(column), self.forms.get(name, ())) if pa.types.is_string(column.type) else column
-            for name, column in zip(self.columns, self._listed(), strict=True)
-        ]
-        if len(columns[0]) > MOST_KEYS:
-            raise InputError(f"{self.file or 'keys.values'}: lists {len(columns[0]):,} keys, more than {MOST_KEYS:,}; list fewer")
+        columns = self._listed() if self.values is None else self.values.take(np.arange(len(self.values)))
+        if len(columns[0]) > MOST_KEYS_OF_UNIT:
+            name = self.file or "keys.values"
+            raise InputError(f"{name}: lists {len(columns[0]):,} keys, more than {MOST_KEYS_OF_UNIT:,}; list fewer")
         if not self.nulls and any(column.null_count for column in columns):
-            cure = "" if self.pairs else ", or write events.nulls: {key: keep}"
+            cure = "" if self.pairs else ", or write keys.nulls: keep"
             raise InputError(f"{self.file}: lists a null, or a text that is no UTF-8; list none{cure}")
         return self._in_order(*columns) if self.pairs else columns
 
@@ -63,10 +90,6 @@ class PublicKeys:
         return columns
 
     def _listed(self) -> list[pa.Array]:
-        if self.values is not None:
-            sizes = [len(listed) for listed in self.values]
-            rows = np.unravel_index(np.arange(math.prod(sizes)), sizes)
-            return [listed.take(pa.array(row)) for listed, row in zip(self.values, rows, strict=True)]
         try:
             table = pq.read_table(self.file, columns=list(self.columns), use_threads=False)
             columns = [table[name].cast(kind).combine_chunks() for name, kind in zip(self.columns, self.types, strict=True)]
@@ -79,4 +102,7 @@ class PublicKeys:
             self.state.check(self.file)
         if table.num_rows == 0:
             raise InputError(f"{self.file}: lists no key; list at least one")
-        return columns
+        return [
+            normalise(readable_texts(column), self.forms.get(name, ())) if pa.types.is_string(column.type) else column
+            for name, column in zip(self.columns, columns, strict=True)
+        ]

@@ -11,8 +11,8 @@ from privacy.bounds import UnitBounds
 from privacy.grid import Ints
 from privacy.ids import Ids, Words
 from privacy.plan import ReleasePlan
-from transforms.exchange import joined, joined_ids, unit_tables
-from transforms.grouping import UnitGroups, cap_keys, group_pairs
+from transforms.exchange import joined, joined_ids, joined_keys, unit_tables
+from transforms.grouping import RowKeys, UnitGroups, cap_keys, group_pairs, split_pairs
 
 
 def sample(batches: Sequence[pa.RecordBatch], plan: ReleasePlan, number: int) -> list[pa.RecordBatch]:
@@ -21,8 +21,8 @@ def sample(batches: Sequence[pa.RecordBatch], plan: ReleasePlan, number: int) ->
     Args:
         batches: tables `events:<number>` of `sum_by_unit`, which together hold all events of their units.
     """
-    units, keys = joined_ids(batches, "unit"), joined_ids(batches, "key")
-    groups = cap_keys(group_pairs(units, keys), plan.cap)
+    units, keys = joined_ids(batches, "unit"), joined_keys(batches)
+    groups, _ = split_pairs(cap_keys(group_pairs(units, keys.ids), plan.cap), keys.public)
     tallies = [joined(batches, f"tally_{place}") for place in range(len(plan.tallies))]
     bins = [joined(batches, f"bin_{place}") for place in range(len(plan.bins))]
     kept = sampled(groups, units, keys, [*tallies, *bins], plan.bounds)
@@ -36,7 +36,7 @@ def sample(batches: Sequence[pa.RecordBatch], plan: ReleasePlan, number: int) ->
     )
 
 
-def sampled(groups: UnitGroups, units: Ids, keys: Ids, contents: Sequence[Ints], bounds: UnitBounds) -> NDArray[np.bool_]:
+def sampled(groups: UnitGroups, units: Ids, keys: RowKeys, contents: Sequence[Ints], bounds: UnitBounds) -> NDArray[np.bool_]:
     """Which events are kept: at random, but always the same ones, by a hash of unit, key, content and occurrence.
 
     Args:
@@ -58,9 +58,9 @@ def sampled(groups: UnitGroups, units: Ids, keys: Ids, contents: Sequence[Ints],
         unlike |= content[rows] != content[np.roll(rows, 1)]
     starts = np.flatnonzero(unlike)
     occurrences = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
-    words = _hash(units.low[rows], keys.low[rows], *(content[rows] for content in contents), occurrences)
+    words = _hash(units.low[rows], *keys.take(rows).words, *(content[rows] for content in contents), occurrences)
     kept = _smallest(words, pair, bounds.rows_per_key)
-    kept &= _smallest(_hash(units.low[pairs.firsts], keys.low[pairs.firsts]), unit, bounds.keys_per_unit)[pair]
+    kept &= _smallest(_hash(units.low[pairs.firsts], *keys.take(pairs.firsts).words), unit, bounds.keys_per_unit)[pair]
     if bounds.rows_per_unit is not None:
         left = np.flatnonzero(kept)
         kept[left] = _smallest(words[left], unit[pair[left]], bounds.rows_per_unit)

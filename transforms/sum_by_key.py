@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from privacy.plan import ReleasePlan
 from transforms.bound_contributions import Grouped, add_up_bins, merge_names
-from transforms.exchange import Columns, Exchange, encode, id_columns, joined, joined_ids, named_batch, named_of
-from transforms.grouping import group_ids
+from transforms.exchange import Columns, Exchange, encode, joined, joined_keys, key_columns, named_batch, named_of
+from transforms.grouping import group_keys
 from transforms.sum_by_unit import ReleaseInput
 from transforms.work_folder import WorkFolder, guarded
 
@@ -48,14 +48,14 @@ class _Sum(beam.DoFn):
 
 def sum_by_key(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) -> pa.RecordBatch:
     """Adds up tables of `bound_contributions`: same columns, each key once, ascending."""
-    keys = joined_ids(batches, "key")
-    by_key = group_ids(keys)
+    keys = joined_keys(batches)
+    by_key = group_keys(keys)
     numbers = sum(vector.width for vector in plan.totals) + (plan.selection is not None)
     columns = [f"stage_{number}" for number in range(numbers)]
     stages: Columns = {column: by_key.add_up(joined(batches, column)) for column in columns}
-    return named_batch(named_of(batches), id_columns(keys.take(by_key.firsts), "key") | stages)
+    return named_batch(named_of(batches), key_columns(keys.take(by_key.firsts)) | stages)
 
 
 def sum_bins_by_key(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Adds up tables of `bound_bins`: same columns, each key and bin once, ascending by key."""
-    return add_up_bins(named_of(batches), joined_ids(batches, "key"), joined(batches, "bin"), joined(batches, "steps"))
+    return add_up_bins(named_of(batches), joined_keys(batches), joined(batches, "bin"), joined(batches, "steps"))

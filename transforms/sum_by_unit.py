@@ -9,15 +9,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from privacy.bins import NO_BIN, Categories, Ranges
+from privacy.bins import Categories, Ranges
 from privacy.grid import Ints
 from privacy.ids import Ids, make_ids, make_pair_ids
 from privacy.plan import ReleasePlan
 from privacy.tallies import Events, Values
-from transforms.columns import as_id_words, as_key, is_given, usable_values
-from transforms.exchange import Columns, Exchange, id_columns, ids_of, named_batch, narrowed, unit_tables
-from transforms.grouping import cap_keys, group_ids, group_pairs, locate, ungrouped, worth_grouping
-from transforms.public_keys import PublicKeys
+from transforms.columns import as_id_words, as_key, is_given, places_among, usable_values
+from transforms.exchange import Columns, Exchange, id_columns, ids_of, key_columns, named_batch, narrowed, unit_tables
+from transforms.grouping import (
+    RowKeys,
+    cap_keys,
+    group_ids,
+    group_pairs,
+    locate,
+    split_pairs,
+    ungrouped,
+    worth_grouping,
+)
+from transforms.public_keys import Combinations, PublicKeys
 from transforms.read_events import EventBatch
 from transforms.work_folder import WorkFolder, guarded
 
@@ -33,6 +42,7 @@ class ReleaseInput:
     """A release as the steps see it: its plan, the published types of its key columns, its public keys if they are public.
 
     Attributes:
+        listed: the public parts of the keys if they are partly public.
         categories: the values of each of the plan's categories, in the column's published type.
         basket_types: where its events are pairs, the canonical types of the columns of a basket.
         null_keys: whether null is a key like others; otherwise events with a null key are left out.
@@ -43,6 +53,7 @@ class ReleaseInput:
     number: int
     key_types: tuple[pa.DataType, ...]
     public: PublicKeys | None
+    listed: Combinations | None = None
     categories: Mapping[Categories, pa.Array] = field(default_factory=dict)
     basket_types: tuple[pa.DataType, ...] = ()
     null_keys: bool = False
@@ -51,6 +62,11 @@ class ReleaseInput:
     @property
     def key_columns(self) -> tuple[str, ...]:
         return self.plan.release.keys.columns
+
+    @property
+    def named_columns(self) -> tuple[str, ...]:
+        """The columns that ids of keys are made of: all of them, or the private ones of keys that are partly public."""
+        return tuple(name for name in self.key_columns if self.listed is None or name not in self.listed.columns)
 
     @property
     def key_domain(self) -> int:
@@ -122,11 +138,12 @@ def sum_by_unit(
         place: of the batch among all: no two have the same. Matters where each event is a unit.
 
     Returns:
-        For each release `sums:<number>` (unit_high, unit_low, key_high, key_low, then each tally), ascending in the first
-        16 bits of the unit, and not always one row per unit and key; for each `BinVector` of the plan `bins:<number>:<vector>`
-        (the same ids, then bin and events), in the same order; where bounds sample, instead `events:<number>`, one row an
-        event (the same ids, then tally_<i> and bin_<i>);
-        for private keys `names:<number>` (key_high, key_low, then the key columns), ascending by key.
+        For each release `sums:<number>` (unit_high, unit_low, key_high, key_low, public, then each tally), ascending in the
+        first 16 bits of the unit, and not always one row per unit and key; for each `BinVector` of the plan
+        `bins:<number>:<vector>` (the same ids and public, then bin and events), in the same order; where bounds sample, instead
+        `events:<number>`, one row an event (the same ids and public, then tally_<i> and bin_<i>);
+        for private keys `names:<number>` (key_high, key_low, then the key columns), ascending by key. Where keys are partly
+        public, ids and names are of their private parts, and `public` is the number of the public one; otherwise it is left out.
         For a release of pairs instead of all these `items:<number>` (unit_high, unit_low, basket_high, basket_low, item_high,
         item_low, item), in the same order; an item may be in a basket twice.
     """
@@ -154,35 +171,42 @@ def sum_by_unit(
 def _sum_release(
     events: pa.RecordBatch, units: Ids, release: ReleaseInput, secret: bytes, public: pa.RecordBatch | None, *, alone: bool
 ) -> list[pa.RecordBatch]:
-    columns = [as_key(events[name], kind) for name, kind in zip(release.key_columns, release.key_types, strict=True)]
-    rows = _all_true([pc.is_valid(column) for column in columns])
+    columns = {name: as_key(events[name], kind) for name, kind in zip(release.key_columns, release.key_types, strict=True)}
+    rows = _all_true([pc.is_valid(column) for column in columns.values()])
     if len(rows) < events.num_rows and not release.null_keys:
-        events, units, columns = events.take(rows), units.take(rows), [column.take(rows) for column in columns]
-    keys = release.key_ids(columns, secret)
+        events, units, columns = _taken(rows, events, units, columns)
+    numbers = None
+    if release.listed is not None:
+        numbers = release.listed.numbers([columns[name] for name in release.listed.columns])
+        rows = np.flatnonzero(numbers >= 0)
+        events, units, columns = _taken(rows, events, units, columns)
+        numbers = numbers[rows]
+    named = [columns[name] for name in release.named_columns]
+    keys = RowKeys(release.key_ids(named, secret), numbers)
     if public is not None:
-        rows = np.flatnonzero(locate(keys, ids_of(public, "key")) >= 0)
+        rows = np.flatnonzero(locate(keys.ids, ids_of(public, "key")) >= 0)
         events, units, keys = events.take(rows), units.take(rows), keys.take(rows)
     cap = release.plan.cap
     # An event that is a unit by itself has nothing to be grouped with, and to choose among events takes each by itself.
-    group = not alone and not release.plan.bounds.sampling and worth_grouping(units, keys, cap)
-    pairs = cap_keys(group_pairs(units, keys), cap).pairs if group else ungrouped(units)
+    group = not alone and not release.plan.bounds.sampling and worth_grouping(units, keys.ids, cap)
+    pairs = split_pairs(cap_keys(group_pairs(units, keys.ids), cap), keys.public)[0].pairs if group else ungrouped(units)
     tallies, bins = tally_steps(events, release), event_bins(events, release)
     if release.plan.bounds.sampling:
         tables = [_events_table(release.number, units, keys, pairs.order, tallies, bins)]
     else:
         tables = unit_tables(release.number, units, keys, pairs, tallies, bins)
     if public is None:
-        pair_keys = keys.take(pairs.firsts)
-        by_key = group_ids(pair_keys)
-        tables.append(names_batch(release, pair_keys.take(by_key.firsts), columns, pairs.firsts[by_key.firsts]))
+        pair_ids = keys.ids.take(pairs.firsts)
+        by_key = group_ids(pair_ids)
+        tables.append(names_batch(release, pair_ids.take(by_key.firsts), named, pairs.firsts[by_key.firsts]))
     return tables
 
 
 def _events_table(
-    number: int, units: Ids, keys: Ids, order: Ints, tallies: Iterable[Ints], bins: Iterable[Ints]
+    number: int, units: Ids, keys: RowKeys, order: Ints, tallies: Iterable[Ints], bins: Iterable[Ints]
 ) -> pa.RecordBatch:
     """Each event by itself, in this order: its unit, its key, what it adds to each tally, and its bins."""
-    ids = id_columns(units.take(order), "unit") | id_columns(keys.take(order), "key")
+    ids = id_columns(units.take(order), "unit") | key_columns(keys.take(order))
     steps: Columns = {f"tally_{place}": narrowed(steps[order]) for place, steps in enumerate(tallies)}
     found: Columns = {f"bin_{place}": narrowed(found[order]) for place, found in enumerate(bins)}
     return named_batch(f"events:{number}", ids | steps | found)
@@ -246,8 +270,7 @@ def event_bins(events: pa.RecordBatch, release: ReleaseInput) -> Iterator[NDArra
             yield vector.bins.of(*usable_values(column, zero=release.zero_values))
         else:
             values = release.categories[vector.bins]
-            found = pc.index_in(as_key(column, values.type), values)
-            yield pc.fill_null(found, NO_BIN).to_numpy(zero_copy_only=False).astype(np.int64)
+            yield places_among(as_key(column, values.type), values)
 
 
 def names_batch(release: ReleaseInput, ids: Ids, columns: Sequence[pa.Array], rows: NDArray[np.int64]) -> pa.RecordBatch:
@@ -263,6 +286,13 @@ def public_names(release: ReleaseInput, secret: bytes) -> pa.RecordBatch:
     ids = release.key_ids(columns, secret)
     firsts = group_ids(ids).firsts
     return names_batch(release, ids.take(firsts), columns, firsts)
+
+
+def _taken(
+    rows: NDArray[np.int64], events: pa.RecordBatch, units: Ids, columns: Mapping[str, pa.Array]
+) -> tuple[pa.RecordBatch, Ids, dict[str, pa.Array]]:
+    """These rows of each."""
+    return events.take(rows), units.take(rows), {name: column.take(rows) for name, column in columns.items()}
 
 
 def _all_true(masks: Sequence[pa.Array]) -> NDArray[np.int64]:

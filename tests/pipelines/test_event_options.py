@@ -1,5 +1,6 @@
 """Whole runs with the options of `events`: normalise, nulls, {rows: k}. A huge epsilon makes numbers exact."""
 
+import copy
 import json
 import os
 
@@ -214,6 +215,47 @@ def test_b5_null_in_one_of_two_key_columns(project):
     assert published(project, "drop") == {("a", 1): (15, 15)}
     project.config["events"]["nulls"] = {"key": "keep"}
     assert published(project, "keep") == dict.fromkeys(rows, (15, 15))
+
+
+@pytest.mark.parametrize("default", ["drop", "keep", None])
+@pytest.mark.parametrize("own", ["drop", "keep", None])
+def test_b5_a_release_says_for_itself_whether_null_is_a_key(some_null, default, own):
+    """Its word wins over the config's, which stays that of the releases beside it."""
+    if default is not None:
+        some_null.config["events"]["nulls"] = {"key": default}
+    ask(some_null, "key")
+    beside = copy.deepcopy(some_null.release) | {"name": "beside"}
+    some_null.config["releases"].append(beside)
+    if own is not None:
+        some_null.release["keys"]["nulls"] = own
+    keys = {"": (10, 10), "a": (30, 30)}
+    assert published(some_null) == keys | ({None: (20, 20)} if (own or default) == "keep" else {})
+    others = some_null.table("beside").to_pydict()
+    assert dict(zip(others["key"], zip(others["events"], others["units"], strict=True), strict=True)) == keys | (
+        {None: (20, 20)} if default == "keep" else {}
+    )
+
+
+@pytest.mark.parametrize("default", ["drop", "keep"])
+def test_b5_null_among_public_keys_as_their_release_says(some_null, default):
+    """A null in the file is refused or a key like others, whatever the config says for the rest."""
+    some_null.config["events"]["nulls"] = {"key": default}
+    pq.write_table(pa.table({"key": ["a", None]}), "keys.parquet")
+    ask(some_null, "key", "keys.parquet")
+    some_null.release["keys"]["nulls"] = "drop"
+    assert "keys.parquet: lists a null" in refused(some_null)
+    assert "write keys.nulls: keep" in refused(some_null)
+    some_null.release["keys"]["nulls"] = "keep"
+    assert published(some_null) == {"a": (30, 30), None: (20, 20)}
+
+
+def test_the_digest_of_a_config_without_the_word_is_as_before(project):
+    """What a release leaves out is not in the resolved config."""
+    project.config["events"]["nulls"] = {"key": "keep"}
+    resolved = parse_config(json.dumps(project.config)).resolved()
+    assert resolved["releases"][0]["keys"] == {"columns": ["shop"]}
+    project.release["keys"]["nulls"] = "keep"
+    assert parse_config(json.dumps(project.config)).resolved()["releases"][0]["keys"] == {"columns": ["shop"], "nulls": "keep"}
 
 
 def test_b5_null_among_public_keys_from_a_file(some_null):

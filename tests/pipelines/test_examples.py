@@ -106,7 +106,8 @@ def test_each_example_is_complete(path):
 
 
 def test_every_example_is_tested_here():
-    assert {path.stem for path in CONFIGS} == {"baskets", "grocery", "household_month", "orders", "prices", "stores", "survey"}
+    names = {"baskets", "grocery", "household_month", "orders", "prices", "seasons", "stores", "survey"}
+    assert {path.stem for path in CONFIGS} == names
 
 
 def test_the_sample_is_whole_and_written_once(sample):
@@ -289,6 +290,31 @@ def test_stores(release, sample):
     plan = project.manifest("one")["plan"]
     assert (plan["delta"], plan["mu"]) == (0, 0)
     assert {stage["mechanism"] for stage in plan["releases"]["stores"]} == {"discrete Laplace"}
+
+
+def test_seasons(release, sample):
+    """Each category that is selected has all four quarters, and everything that many households buy is selected."""
+    project = release("seasons")
+    data = sample / "data/grocery"
+    purchases = frame(
+        "select household_id, product_category, sales_value, "
+        "cast(date_trunc('quarter', transaction_timestamp) as date) as quarter "
+        f"from '{data}/transactions/*.parquet' join '{data}/products.parquet' using (product_id) "
+        "where quantity > 0 and department <> 'FUEL' and transaction_timestamp < '2018-01-01'"
+    ).dropna()
+    keys = ["product_category", "quarter"]
+    groups = purchases.groupby(keys)
+    every = pd.MultiIndex.from_product([purchases["product_category"].unique(), purchases["quarter"].unique()], names=keys)
+    revenue, households = (
+        truth.reindex(every, fill_value=0) for truth in (groups["sales_value"].sum(), groups["household_id"].nunique())
+    )
+    assert (households == 0).any()
+    found = check(project, "seasons", keys, {"households": (households, 0.2), "revenue": (revenue, 0.25)})
+    categories = found.index.get_level_values("product_category")
+    assert set(categories.value_counts()) == {4}
+    sure = sure_keys(project, "seasons", purchases, ["household_id"], ["product_category"])
+    assert len(sure) > 80
+    assert sure <= set(categories)
 
 
 def test_the_shops_export_has_every_fault(tmp_path):

@@ -127,7 +127,8 @@ def test_it_is_a_json_schema():
     Draft202012Validator.check_schema(schema)
     known = {"$schema", "$defs", "$ref", "title", "description", "default", "type", "enum", "const", "anyOf", "oneOf"}
     known |= {"properties", "required", "additionalProperties", "propertyNames", "items", "prefixItems", "pattern", "format"}
-    known |= {"minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+    known |= {"minItems", "maxItems", "minProperties", "minLength", "maxLength", "minimum", "maximum"}
+    known |= {"exclusiveMinimum", "exclusiveMaximum"}
     assert {name for part in parts(schema) for name in part} <= known
 
 

@@ -122,6 +122,20 @@ def test_b5_what_becomes_of_nulls(project, unit, key, value):
     assert said == " ".join(expected)
 
 
+@pytest.mark.parametrize("key", ["drop", "keep"])
+def test_b5_what_becomes_of_nulls_in_releases_that_say_it_themselves(project, key):
+    """Those that say what the config says anyway are not named."""
+    project.config["releases"] = [
+        project.release | {"name": name, "keys": {"columns": ["shop"]} | word}
+        for name, word in (("a", {}), ("b", {"nulls": "keep"}), ("c", {"nulls": "drop"}), ("d", {"nulls": "keep"}))
+    ]
+    said = nulls(set_up(project, "user", nulls={"key": key}))
+    if key == "keep":
+        assert " Null is a key like any other, but not in c: an event without a key is left out there. A value" in said
+    else:
+        assert f" {DROPPED[:-1]}, but not of b and d: null is a key there. A value" in said
+
+
 def test_the_plan_of_rows(project):
     """A key needs so many events, and which rows it must not show is told; there is no number of keys that they have."""
     config = set_up(project, {"rows": 3})

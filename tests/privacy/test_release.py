@@ -64,7 +64,8 @@ def test_public_keys_are_not_selected() -> None:
         {"columns": ["k", "k"]},
         {"columns": ["k"], "values": {"k": ["a"]}, "from": "f"},
         {"columns": ["k"], "values": {"other": ["a"]}},
-        {"columns": ["k", "l"], "values": {"k": ["a"]}},
+        {"columns": ["k", "l"], "values": {}},
+        {"columns": ["k", "l"], "values": {"k": ["a"], "other": ["a"]}},
         {"columns": ["k"], "values": {"k": []}},
         {"columns": ["k"], "values": {"k": ["a", "a"]}},
     ):
@@ -76,6 +77,24 @@ def test_public_keys_are_not_selected() -> None:
         release(select={"cap": 2**16 + 1})
     with pytest.raises(ValidationError):
         release(select={"cap": 0})
+
+
+def test_columns_without_listed_values_are_private() -> None:
+    """Some columns may be listed and others not; up to 2^16 combinations, whatever they are of."""
+    keys = Keys(columns=("k", "l", "m"), values={"l": ("a", "b")})
+    assert (keys.private, keys.public) == (("k", "m"), False)
+    assert Keys(columns=("k", "l"), values={"l": ("a",), "k": ("a",)}).private == ()
+    assert Keys.model_validate({"columns": ["k", "l"], "from": "keys.parquet"}).private == ()
+    assert Keys(columns=("k", "l")).private == ("k", "l")
+    most = {"k": tuple(map(str, range(2**8))), "l": tuple(map(str, range(2**8)))}
+    assert Keys(columns=("k", "l", "m"), values=most).private == ("m",)
+    with pytest.raises(ValidationError, match="65,792 combinations, more than 65,536"):
+        Keys(columns=("k", "l", "m"), values=most | {"k": (*most["k"], "x")})
+    assert Keys(columns=("k", "l"), values=most | {"k": (*most["k"], "x")}).public
+    keys = {"columns": ["k", "l", "m"], "values": most}
+    assert release(keys=keys).selection.cap * 2**16 == 2**26
+    with pytest.raises(ValidationError, match=r"select\.cap 1,025 times the 65,536 combinations of keys\.values is more"):
+        release(keys=keys, select={"cap": 1025})
 
 
 def test_no_two_output_columns_share_a_name() -> None:

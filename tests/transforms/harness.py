@@ -160,7 +160,7 @@ def names_of(tables: Tables, release: ReleaseInput) -> dict[int, Key]:
     """What each key id of a release stands for."""
     names: dict[int, Key] = {}
     for table in tables.get(f"names:{release.number}", []):
-        columns = [table[f"column_{number}"].to_pylist() for number in range(len(release.key_columns))]
+        columns = [table[f"column_{number}"].to_pylist() for number in range(len(release.named_columns))]
         for number, name in zip(numbers(ids_of(table, "key")), zip(*columns, strict=True), strict=True):
             if names.setdefault(number, name) != name:
                 raise AssertionError("two keys have one id")

@@ -26,9 +26,10 @@ from privacy.tallies import MOST_EVENTS
 from tests.transforms import harness, reference, world
 from transforms.bound_contributions import add_up_bins, bound_bins, bound_contributions, merge_names
 from transforms.columns import as_id_words
-from transforms.exchange import Exchange, id_columns, ids_of, named_batch
-from transforms.grouping import Groups, group_bins, group_ids, ungrouped
+from transforms.exchange import Exchange, id_columns, ids_of, named_batch, named_of
+from transforms.grouping import Groups, RowKeys, group_bins, group_ids, ungrouped
 from transforms.release_keys import published_schema, release_keys
+from transforms.sampling import sample
 from transforms.sum_by_key import sum_bins_by_key, sum_by_key
 from transforms.sum_by_unit import public_names, sum_by_unit
 
@@ -212,6 +213,9 @@ def shards_of(exchange: Exchange, sent: Iterable[tuple[int, bytes]]) -> list[har
 def bounded(setup: harness.Setup, received: harness.Tables) -> list[pa.RecordBatch]:
     """What a shard of units makes of its tables."""
     tables = []
+    for name in [name for name in received if name.startswith("events:")]:
+        number = int(name.partition(":")[2])
+        received |= {named_of([t]): [t] for t in sample(received.pop(name), setup.releases[number].plan, number)}
     for name, batches in received.items():
         kind, release, *vector = name.split(":")
         plan = setup.releases[int(release)].plan
@@ -788,7 +792,7 @@ def test_add_up_bins_ascends_by_key_and_holds_each_cell_once():
     draw = np.random.default_rng(1)
     names, cells, steps = draw.integers(0, 50, 2000), draw.integers(0, 100, 2000), draw.integers(0, 2**30, 2000)
     keys = make_ids([as_id_words(pa.array(names))], new_secret(), 1)
-    table = add_up_bins("bins:3:1", keys, cells, steps)
+    table = add_up_bins("bins:3:1", RowKeys(keys), cells, steps)
     ids = harness.numbers(ids_of(table, "key"))
     found = list(zip(ids, table["bin"].to_pylist(), strict=True))
     assert found == sorted(set(found))

@@ -17,7 +17,7 @@ from pipelines.graph import Sharding
 from privacy.bounds import UnitBounds
 from privacy.vectors import TreeVector
 from tests.transforms import harness, reference, world
-from transforms.grouping import group_pairs
+from transforms.grouping import RowKeys, group_pairs
 from transforms.release_keys import release_keys
 from transforms.sampling import sampled
 
@@ -272,7 +272,7 @@ def test_b3_samples_are_uniform_enough_and_as_large_as_allowed(most):
     units, of_keys = (np.repeat(people, 48), np.tile(np.repeat(keys, 6), 1000))
     bounds = UnitBounds(keys_per_unit=3, rows_per_key=2, rows_per_unit=most, sampling=True)
     groups = group_pairs(ids(units.tolist()), ids(of_keys.tolist()))
-    kept = sampled(groups, ids(units.tolist()), ids(of_keys.tolist()), [np.ones(len(units), np.int64)], bounds)
+    kept = sampled(groups, ids(units.tolist()), RowKeys(ids(of_keys.tolist())), [np.ones(len(units), np.int64)], bounds)
     by_unit = kept.reshape(1000, 8, 6).sum(axis=2)
     assert set(by_unit.sum(axis=1).tolist()) == {min(6, most or 6)}
     assert by_unit.max() <= 2

@@ -18,6 +18,7 @@ BOUNDS = "bounds: {keys_per_unit: 3, rows_per_key: 2}, "
 RELEASES = (
     "{name: one, keys: {columns: [key, text]}, select: {cap: 8}, " + BOUNDS + METRICS,
     "{name: two, keys: {columns: [text], values: {text: [text 1, text 2, other]}}, " + BOUNDS + METRICS,
+    "{name: three, keys: {columns: [key, text], values: {text: [text 1, text 2, other]}}, select: {cap: 8}, " + BOUNDS + METRICS,
 )
 PAIRS = (
     "{name: pairs, pairs: {of: key, within: text}, keys: {columns: [key_1, key_2]}, select: {cap: 8}, "
@@ -78,7 +79,7 @@ def counted(setup, rows):
     public = {1: public_names(setup.releases[1], setup.secret)}
     batch = events(rows).to_batches()[0]
     tables = summed(setup, rows)
-    sums = {number: table for table in tables for number in (0, 1) if table.schema.metadata[b"table"] == b"sums:%d" % number}
+    sums = {number: table for table in tables for number in range(3) if table.schema.metadata[b"table"] == b"sums:%d" % number}
     plans = {number: setup.plan.releases[number] for number in sums}
     bounded = {number: bound_contributions([sums[number]], plans[number]) for number in sums}
     return {
