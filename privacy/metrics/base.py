@@ -130,10 +130,10 @@ def interval_columns(name: str, values: Floats, low: Floats, high: Floats, *, in
 
 
 def each_column(names: Sequence[str], sums: NoisySums, *, integers: bool) -> Columns:
-    """`value_columns` of each of several numbers per key. `sums.steps` has the shape (n, names)."""
+    """`value_columns` of each of several numbers per key. `sums.steps` has the shape (n, names), or (n,) for one name."""
     columns: dict[str, NDArray[np.int64] | Floats] = {}
-    for number, name in enumerate(names):
-        columns |= value_columns(name, NoisySums(sums.steps[:, number], sums.grid, sums.noise), integers=integers)
+    for name, steps in zip(names, sums.steps.reshape(-1, len(names)).T, strict=True):
+        columns |= value_columns(name, NoisySums(steps, sums.grid, sums.noise), integers=integers)
     return columns
 
 

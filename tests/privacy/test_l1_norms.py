@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from privacy.bins import Ranges
 from privacy.bounds import UnitBounds
+from privacy.grid import Ints
 from privacy.norms import limit_totals, weights_by_keys
-from privacy.tallies import MOST_EVENTS, Amounts, Events, Squares, Values
+from privacy.tallies import MOST_EVENTS, Amounts, Events, Squares, Tally, Values
 from privacy.vectors import (
     BinVector,
     CentredVector,
@@ -215,7 +216,7 @@ def rows_of(vector: Vector, units: Sequence[tuple[Sequence[int], Sequence[Fracti
     Of several columns, each takes the shares from another key on.
     """
     events = [count for unit in units for count in unit[0]]
-    tallies = {}
+    tallies: dict[Tally, Ints] = {}
     for number, tally in enumerate(vector.tallies):
         if isinstance(tally, Amounts | Squares):
             shares = [unit[1][(place + number) % len(unit[1])] for unit in units for place in range(len(unit[1]))]

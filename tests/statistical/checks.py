@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from privacy.metrics.base import NoisySums
-from privacy.plan import MetricPlan, VectorStage
+from privacy.plan import MetricPlan, Stage
 
 FALSE_FAILURE = 1e-9
 _LEAST_EXPECTED = 200.0
@@ -87,7 +87,7 @@ def hardly_repeats(draws: Sequence[int]) -> bool:
     return len(draws) - len(set(draws)) <= 1
 
 
-def drawn(stages: Sequence[VectorStage], exact: Sequence[int], draws: int) -> list[NDArray[np.int64]]:
+def drawn(stages: Sequence[Stage], exact: Sequence[int], draws: int) -> list[NDArray[np.int64]]:
     """So many noisy sums of each stage, whose sums without noise are given in steps."""
     return [stage.noise.add(np.full(draws, steps)) for stage, steps in zip(stages, exact, strict=True)]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from privacy.intervals import COVERAGE
-from privacy.plan import MetricPlan, VectorStage, make_plan
+from privacy.plan import MetricPlan, Stage, make_plan
 from tests.privacy.plans import budget, release
 from tests.statistical.checks import at_least, covered, drawn, hits_fit
 
@@ -28,7 +28,7 @@ def _planned(metric: dict[str, Any]) -> MetricPlan:
     return plan.releases[0].metrics[0]
 
 
-def _in_units(steps: int, stage: VectorStage) -> Fraction:
+def _in_units(steps: int, stage: Stage) -> Fraction:
     return steps * Fraction(stage.grid.step)
 
 

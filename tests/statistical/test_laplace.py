@@ -16,7 +16,8 @@ import pytest
 from privacy.intervals import COVERAGE
 from privacy.metrics.base import NoisySums
 from privacy.noise import LaplaceNoise
-from privacy.plan import MetricPlan, VectorStage, make_plan
+from privacy.plan import MetricPlan, Stage, make_plan
+from privacy.vectors import TreeVector
 from tests.privacy.plans import budget, release
 from tests.statistical.checks import at_least, covered, drawn, hits_fit, laplace_fits, low_bits_fit
 
@@ -33,7 +34,7 @@ def _planned(noise: str, *metrics: dict[str, Any]) -> list[MetricPlan]:
     return list(plan.releases[0].metrics)
 
 
-def _steps(stage: VectorStage, value: float | Fraction) -> tuple[int, Fraction]:
+def _steps(stage: Stage, value: float | Fraction) -> tuple[int, Fraction]:
     """A value in whole steps, and what they are worth."""
     step = Fraction(stage.grid.step)
     steps = round(Fraction(value) / step)
@@ -173,6 +174,7 @@ def test_intervals_of_quantiles_cover_at_least_as_often(events: int) -> None:
     plan = make_plan(budget(0.1, 0.0), [release(public=True, bounds=bounds, metrics=[quantiles])])
     (planned,) = plan.releases[0].metrics
     (stage,) = planned.stages
+    assert isinstance(stage.vector, TreeVector)
     values = np.clip(np.random.default_rng(events).gamma(2, 12, events), 0, 100)
     counts = np.bincount((values * 2.56).astype(int).clip(0, 255), minlength=256)[None] << -stage.grid.exponent
     noisy = stage.noise.add(np.repeat(stage.vector.nodes(counts), 2000, axis=0))

@@ -183,21 +183,21 @@ def named_cells(tables: Tables, release: ReleaseInput) -> Cells:
     """The sums of each stage by the name of the key, or of the key and a bin or column. Those that are 0 are left out."""
     plan, names = release.plan, names_of(tables, release)
     found: Cells = {stage.name: {} for stage in plan.stages}
-    columns = [("select", ())] if plan.selection else []
+    columns: list[tuple[str, tuple[int, ...]]] = [("select", ())] if plan.selection else []
     for stage in plan.vectors:
         if stage.vector in plan.totals:
             columns += [(stage.name, (place,) if stage.vector.width > 1 else ()) for place in range(stage.vector.width)]
     for table in tables.get(f"sums:{release.number}", []):
         assert table.schema.names == ["key_high", "key_low", *(f"stage_{number}" for number in range(len(columns)))]
         keys = [names[key] for key in numbers(ids_of(table, "key"))]
-        for number, (stage, place) in enumerate(columns):
-            _put(found[stage], [(*key, *place) for key in keys], table[f"stage_{number}"])
+        for number, (name, place) in enumerate(columns):
+            _put(found[name], [(*key, *place) for key in keys], table[f"stage_{number}"])
     for number, vector in enumerate(plan.bins):
-        (name,) = (stage.name for stage in plan.vectors if stage.vector == vector)
+        (of_bins,) = (stage.name for stage in plan.vectors if stage.vector == vector)
         for table in tables.get(f"bins:{release.number}:{number}", []):
             assert table.schema.names == ["key_high", "key_low", "bin", "steps"]
             keys = [names[key] for key in numbers(ids_of(table, "key"))]
-            _put(found[name], [(*key, cell) for key, cell in zip(keys, table["bin"].to_pylist(), strict=True)], table["steps"])
+            _put(found[of_bins], [(*key, cell) for key, cell in zip(keys, table["bin"].to_pylist(), strict=True)], table["steps"])
     return {name: {cell: total for cell, total in cells.items() if total} for name, cells in found.items()}
 
 
