@@ -97,7 +97,8 @@ class Config(Strict):
                     f"releases[{number}].pairs: needs a privacy unit with several events; "
                     f"{cure if unit else 'write columns in privacy_unit, not rows'}"
                 )
-            if unit and set(unit) <= set(release.keys.private):
+            alone = set(unit) <= set(release.keys.columns) and not set(unit) <= set(release.keys.values or ())
+            if unit and release.keys.private and alone:
                 raise ValueError(
                     f"releases[{number}].keys.columns: hold the privacy unit, so each key has one unit and none could appear; "
                     f"name columns that many units share"
@@ -116,7 +117,7 @@ class Config(Strict):
         if release.select is not None and "cap" in release.select.model_fields_set:
             raise ValueError(f"{where}.select.cap: is not needed where {rows}; remove it")
         for place, metric in enumerate(release.metrics):
-            if metric.limits_units:
+            if metric.limits_units and getattr(metric, "count", None) != "units":
                 raise ValueError(
                     f"{where}.metrics[{place}]: norm, clip_total and vector_sum limit what one unit brings, but units are rows "
                     f"where {rows}; use a clip, or name a column as the unit"

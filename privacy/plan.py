@@ -267,10 +267,8 @@ def _calibrate(epsilon: float, delta: float, stages: Sequence[_Draft]) -> _Calib
 def _bounds(release: Release, rows: int | None) -> UnitBounds:
     """The release's bounds; k rows together add at most what one unit with one key of k rows may."""
     if rows is not None:
-        if any(metric.limits_units for metric in release.metrics):
-            raise PlanError(
-                f"releases: {release.name} limits what one unit brings, but any {rows} rows are the unit; remove that"
-            )
+        if release.pairs or any(metric.limits_units for metric in release.metrics):
+            raise PlanError(f"releases: {release.name} is about units, but any {rows} rows are the unit; remove what is")
         return UnitBounds(keys_per_unit=1, rows_per_key=rows)
     if release.bounds is None:
         raise PlanError(f"releases: {release.name} has no bounds; add them")
@@ -308,7 +306,8 @@ def _draft(release: Release, rows: int | None, fraction: float, mu_over_epsilon:
         stages.append(_Draft("+".join(names), sum(shares), vector.grid, vector.norm, vector, vector == selecting))
     total = sum(stage.share for stage in stages)
     shared = tuple(replace(stage, share=stage.share / total * fraction) for stage in stages)
-    assert all(1 <= stage.norm <= MOST_STEPS for stage in shared)
+    if not all(1 <= stage.norm <= MOST_STEPS for stage in shared):
+        raise PlanError(f"releases: {release.name} has bounds beyond what integers hold; narrow its bounds and clips")
     return _ReleaseDraft(release, bounds, metric_parts, shared)
 
 

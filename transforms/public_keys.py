@@ -72,10 +72,11 @@ class PublicKeys:
         Raises:
             InputError: the file cannot be read, lists no key, or a null where null is no key.
         """
-        columns = self._listed() if self.values is None else self.values.take(np.arange(len(self.values)))
-        if len(columns[0]) > MOST_KEYS_OF_UNIT:
-            name = self.file or "keys.values"
-            raise InputError(f"{name}: lists {len(columns[0]):,} keys, more than {MOST_KEYS_OF_UNIT:,}; list fewer")
+        listed = self._listed() if self.values is None else []
+        keys = len(listed[0]) if self.values is None else len(self.values)
+        if keys > MOST_KEYS_OF_UNIT:
+            raise InputError(f"{self.file or 'keys.values'}: lists {keys:,} keys, more than {MOST_KEYS_OF_UNIT:,}; list fewer")
+        columns = listed if self.values is None else self.values.take(np.arange(keys))
         if not self.nulls and any(column.null_count for column in columns):
             cure = "" if self.pairs else ", or write keys.nulls: keep"
             raise InputError(f"{self.file}: lists a null, or a text that is no UTF-8; list none{cure}")

@@ -22,6 +22,10 @@ class CountMetric(Metric):
         None, description="of one unit's events in all keys: their root of squares, or their sum with Laplace noise"
     )
 
+    @property
+    def limits_units(self) -> bool:
+        return self.count == "units" or self.norm_is_given
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.norm is not None and self.count == "units":
