@@ -33,7 +33,7 @@ def _stage_json(stage: Stage, release: ReleasePlan) -> dict[str, Any]:
     if stage.epsilon is not None:
         described["epsilon"] = stage.epsilon
     if isinstance(stage, SelectionStage):
-        keys = release.bounds.keys_per_unit
+        keys = release.selected_per_unit
         described |= {
             "threshold": stage.threshold * stage.grid.step,
             "delta": stage.delta,
@@ -164,7 +164,7 @@ def units_note(plan: Plan, release: ReleasePlan) -> str | None:
             one, several = f"value of {selected}", f"values of {selected}"
         every = "every listed value" if len(declared.values) == 1 else "every combination of the listed values"
         public = f"Public: {listed}. Selected: {selected}; what appears of it does so with {every} of {listed}. "
-    keys = release.bounds.keys_per_unit
+    keys = release.selected_per_unit
     half, most = (release.selection.units_needed(probability, keys) for probability in (0.5, 0.95))
     units = "units" if plan.rows is None else "events"
     each = f", if those have {keys} {one if keys == 1 else several} each" if plan.rows is None else ""

@@ -126,6 +126,11 @@ class ReleasePlan:
         return None if self.selection is None else self.selection.cap
 
     @property
+    def selected_per_unit(self) -> int:
+        """Of how many keys, or private parts of keys, a unit within the bounds may have all of its keys."""
+        return -(-self.bounds.keys_per_unit // self.release.keys.combinations)
+
+    @property
     def tallies(self) -> tuple[Tally, ...]:
         """What is added up per unit and key, each once."""
         return tuple(dict.fromkeys(tally for vector in self.totals for tally in vector.tallies))

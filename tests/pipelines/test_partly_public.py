@@ -141,7 +141,7 @@ def test_the_plan_says_what_is_public_and_what_is_selected(shop):
         "product appears with 50% probability where it has "
     )
     assert "units, with 95% where it has" in said
-    assert ", if those have 20 values of product each; no value of product of a single unit appears, but with" in said
+    assert ", if those have 7 values of product each; no value of product of a single unit appears, but with" in said
     assert (stage["stage"], stage["selected_columns"], stage["keys_looked_at_per_unit"]) == ("select", ["product"], 1024)
     values = {"department": ["deli"], "floor": ["1"]}
     said, stage = note(shop, columns=["department", "a", "floor", "b"], values=values)
