@@ -29,6 +29,15 @@ def limit_norms(values: Ints, units: Ints, norm: int) -> Ints:
     if len(values) == 0:
         return values
     sizes = np.diff(units, append=len(values))
+    # A vector whose sizes add up to at most the norm is no longer than it: most are told by that. No sum leaves 64 bits.
+    totals = np.add.reduceat(np.minimum(np.abs(values), norm + 1).view(np.uint64), units)
+    candidates = totals > norm
+    if not candidates.all():
+        rows = np.repeat(candidates, sizes)
+        limited = values.copy()
+        kept = sizes[candidates]
+        limited[rows] = limit_norms(values[rows], np.cumsum(kept) - kept, norm)
+        return limited
     sizes_abs = np.abs(values)
     largest = np.maximum.reduceat(sizes_abs, units)
     over = _longer(sizes_abs, largest, units, norm)

@@ -1,11 +1,15 @@
 """Canonical columns: one form per type for ids and keys, float64 for values."""
 
+import math
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from privacy.grid import Floats, Ints
+from privacy.ids import Ids
 
 _INTEGERS = (pa.types.is_integer, pa.types.is_boolean)
 _NUMBERS = (*_INTEGERS, pa.types.is_floating, pa.types.is_decimal)
@@ -119,3 +123,25 @@ def readable_texts(column: pa.Array) -> pa.Array:
     """Strings; those that are no UTF-8, which Parquet files may hold, are null."""
     readable = decodable(column.cast(pa.binary()))
     return column if readable.all() else pc.if_else(pa.array(readable), column, pa.scalar(None, pa.string()))
+
+
+_SAMPLE = 1 << 13
+_FEW = 4
+"""Different values pay where each stands for so many rows of the first ones."""
+
+
+def ids_by_values(columns: Sequence[pa.Array], make: Callable[[Sequence[pa.Array]], Ids]) -> Ids:
+    """The ids that `make` gives the rows of columns; where few rows are different, it is asked about these only."""
+    first = [column.slice(0, _SAMPLE) for column in columns]
+    if len(columns[0]) < _FEW * _SAMPLE or any(pc.count_distinct(part, mode="all").as_py() * _FEW > _SAMPLE for part in first):
+        return make(columns)
+    encoded = [pc.dictionary_encode(column, null_encoding="encode") for column in columns]
+    sizes = [len(each.dictionary) for each in encoded]
+    if math.prod(sizes) > len(columns[0]):
+        return make(columns)
+    codes = np.ravel_multi_index([each.indices.to_numpy() for each in encoded], sizes)
+    present = np.zeros(math.prod(sizes), np.bool_)
+    present[codes] = True
+    places = np.unravel_index(np.flatnonzero(present), sizes)
+    different = make([each.dictionary.take(pa.array(place)) for each, place in zip(encoded, places, strict=True)])
+    return different.take((np.cumsum(present) - 1)[codes])

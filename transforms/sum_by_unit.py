@@ -14,7 +14,7 @@ from privacy.grid import Ints
 from privacy.ids import Ids, make_ids, make_pair_ids
 from privacy.plan import ReleasePlan
 from privacy.tallies import Events, Values
-from transforms.columns import as_id_words, as_key, is_given, places_among, usable_values
+from transforms.columns import as_id_words, as_key, ids_by_values, is_given, places_among, usable_values
 from transforms.exchange import Columns, Exchange, id_columns, ids_of, key_columns, named_batch, narrowed, unit_tables
 from transforms.grouping import (
     RowKeys,
@@ -77,7 +77,8 @@ class ReleaseInput:
         if self.plan.release.pairs:
             first, second = (self.item_ids(column, secret) for column in columns)
             return make_pair_ids(first, second, secret, self.key_domain)
-        return make_ids([as_id_words(column) for column in columns], secret, self.key_domain)
+        words = [as_id_words(column) for column in columns]
+        return ids_by_values(words, lambda different: make_ids(different, secret, self.key_domain))
 
     def item_ids(self, column: pa.Array, secret: bytes) -> Ids:
         """The ids of the values that are paired."""
