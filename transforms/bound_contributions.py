@@ -1,6 +1,6 @@
 """Per shard of units: bounding what each unit adds to each stage, and adding the units up by key."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from privacy.bins import NO_BIN
 from privacy.grid import Ints
+from privacy.ids import Ids
 from privacy.plan import ReleasePlan
 from privacy.vectors import BinVector, UnitCells, UnitRows
 from transforms.errors import RunnerError
@@ -25,7 +26,18 @@ from transforms.exchange import (
     narrowed,
 )
 from transforms.form_pairs import form_pairs
-from transforms.grouping import RowKeys, binned, cap_keys, group_bins, group_ids, group_keys, group_pairs, split_pairs
+from transforms.grouping import (
+    Groups,
+    GroupUnits,
+    RowKeys,
+    binned,
+    cap_keys,
+    group_bins,
+    group_ids,
+    group_keys,
+    group_pairs,
+    split_pairs,
+)
 from transforms.sampling import sample
 from transforms.sum_by_unit import ReleaseInput
 from transforms.work_folder import WorkFolder, guarded
@@ -58,7 +70,7 @@ class _Bound(beam.DoFn):
     @guarded
     def process(self, element: Grouped) -> Iterator[tuple[int, bytes]]:
         received = self.exchange.receive(element[1])
-        tables = []
+        tables, group_units = [], GroupUnits()
         for release in self.releases:
             if events := received.pop(f"events:{release.number}", []):
                 received |= {named_of([table]): [table] for table in sample(events, release.plan, release.number)}
@@ -67,7 +79,7 @@ class _Bound(beam.DoFn):
                     yield from self.exchange.send(pairs, self.shards)
             sums = received.pop(f"sums:{release.number}", [])
             if sums:
-                tables.append(bound_contributions(sums, release.plan))
+                tables.append(bound_contributions(sums, release.plan, group_units))
             for number, vector in enumerate(release.plan.bins):
                 if bins := received.pop(f"bins:{release.number}:{number}", []):
                     tables.append(bound_bins(bins, sums, vector, release.plan.cap))
@@ -76,7 +88,9 @@ class _Bound(beam.DoFn):
         yield from self.exchange.send(tables, self.shards)
 
 
-def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) -> pa.RecordBatch:
+def bound_contributions(
+    batches: Sequence[pa.RecordBatch], plan: ReleasePlan, group_units: Callable[[Ids], Groups] = group_ids
+) -> pa.RecordBatch:
     """Sums per unit and key, of all batches of some units, to bounded sums per key.
 
     Args:
@@ -88,7 +102,7 @@ def bound_contributions(batches: Sequence[pa.RecordBatch], plan: ReleasePlan) ->
         have several keys, stand in rows of any of its keys: what counts is their sum.
     """
     units, keys = joined_ids(batches, "unit"), joined_keys(batches)
-    selected = cap_keys(group_pairs(units, keys.ids), plan.cap)
+    selected = cap_keys(group_pairs(units, keys.ids, group_units), plan.cap)
     groups, starts = split_pairs(selected, keys.public)
     pairs = groups.pairs
     rows = UnitRows(

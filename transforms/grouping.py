@@ -1,5 +1,6 @@
 """Grouping rows by 128-bit ids: packed integers are sorted, then all bits are compared."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,9 +90,21 @@ class UnitGroups:
         return np.diff(self.units, append=len(self.pairs.starts))
 
 
-def group_pairs(units: Ids, keys: Ids) -> UnitGroups:
+class GroupUnits:
+    """`group_ids`, which remembers its last answer: releases of the same events ask about the same units."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Ids, Groups] | None = None
+
+    def __call__(self, units: Ids) -> Groups:
+        if self._last is None or not all(map(np.array_equal, units, self._last[0])):
+            self._last = units, group_ids(units)
+        return self._last[1]
+
+
+def group_pairs(units: Ids, keys: Ids, group_units: Callable[[Ids], Groups] = group_ids) -> UnitGroups:
     """Groups rows with the same unit and key."""
-    by_unit = group_ids(units)
+    by_unit = group_units(units)
     rows = len(by_unit.order)
     ranks = np.zeros(rows, np.uint64)
     ranks[by_unit.starts[1:]] = 1
