@@ -117,13 +117,13 @@ class Config(Strict):
         if release.select is not None and "cap" in release.select.model_fields_set:
             raise ValueError(f"{where}.select.cap: is not needed where {rows}; remove it")
         for place, metric in enumerate(release.metrics):
-            if metric.limits_units and getattr(metric, "count", None) != "units":
+            if getattr(metric, "count", None) == "units":
+                raise ValueError(f"{where}.metrics[{place}].count: units are rows where {rows}; write count: events")
+            if metric.limits_units:
                 raise ValueError(
                     f"{where}.metrics[{place}]: norm, clip_total and vector_sum limit what one unit brings, but units are rows "
                     f"where {rows}; use a clip, or name a column as the unit"
                 )
-            if getattr(metric, "count", None) == "units":
-                raise ValueError(f"{where}.metrics[{place}].count: units are rows where {rows}; write count: events")
 
     def _check_delta(self, release: Release, where: str) -> None:
         """Only Laplace noise on public keys needs no delta."""

@@ -61,7 +61,7 @@ def limit_totals(values: Ints, units: Ints, norm: int) -> Ints:
         values: int64, shape (n,), at most 2^62 in size; a unit has at most 2^33, and their sizes add up to less than 2^70.
 
     Guarantee: the sizes of each unit's result add up to at most norm.
-    Source: docs/guarantee.md, "Laplace noise".
+    Source: docs/guarantee.md, "The norm holds exactly".
 
     >>> limit_totals(np.array([3, -4, 1]), np.array([0, 2]), 4)
     array([ 1, -2,  1])

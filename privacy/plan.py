@@ -137,7 +137,7 @@ class ReleasePlan:
 
     @property
     def totals(self) -> tuple[Vector, ...]:
-        """The vectors with one number per key."""
+        """The vectors over keys alone, without bins."""
         return tuple(stage.vector for stage in self.vectors if not isinstance(stage.vector, BinVector))
 
     @property

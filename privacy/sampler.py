@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.grid import Floats, Ints
-from privacy.ids import Words
 
 LEAST_SCALE, MOST_SCALE = 2.0**4, 2.0**44
 """Of the noise, in steps, for which the float arithmetic below has the errors that it says."""
@@ -76,7 +75,7 @@ def _laplace(tries: int, top: int, bottom: int) -> Ints:
     return found
 
 
-def _words(count: int) -> Words:
+def _words(count: int) -> NDArray[np.uint64]:
     """Uniform 64 bits each."""
     return np.frombuffer(os.urandom(8 * count), np.uint64)
 

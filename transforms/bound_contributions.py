@@ -39,7 +39,7 @@ from transforms.grouping import (
     split_pairs,
 )
 from transforms.sampling import sample
-from transforms.sum_by_unit import ReleaseInput
+from transforms.sum_by_unit import ReleaseInput, all_public_names
 from transforms.work_folder import WorkFolder, guarded
 
 Grouped = tuple[int, Iterable[bytes]]
@@ -66,6 +66,7 @@ class _Bound(beam.DoFn):
     def __init__(self, step: BoundContributions) -> None:
         self.releases, self.secret = step.releases, step.secret
         self.shards, self.exchange, self.folder = step.shards, step.exchange, step.folder
+        self.public: dict[int, pa.RecordBatch] = {}
 
     @guarded
     def process(self, element: Grouped) -> Iterator[tuple[int, bytes]]:
@@ -75,7 +76,9 @@ class _Bound(beam.DoFn):
             if events := received.pop(f"events:{release.number}", []):
                 received |= {named_of([table]): [table] for table in sample(events, release.plan, release.number)}
             if items := received.pop(f"items:{release.number}", []):
-                for pairs in bound_pairs(items, release, self.secret):
+                if not self.public:
+                    self.public = all_public_names((each for each in self.releases if each.plan.release.pairs), self.secret)
+                for pairs in bound_pairs(items, release, self.secret, self.public.get(release.number)):
                     yield from self.exchange.send(pairs, self.shards)
             sums = received.pop(f"sums:{release.number}", [])
             if sums:
@@ -124,11 +127,14 @@ def bound_contributions(
     return named_batch(named_of(batches), key_columns(pair_keys.take(by_key.firsts)) | stages)
 
 
-def bound_pairs(batches: Sequence[pa.RecordBatch], release: ReleaseInput, secret: bytes) -> Iterator[list[pa.RecordBatch]]:
+def bound_pairs(
+    batches: Sequence[pa.RecordBatch], release: ReleaseInput, secret: bytes, public: pa.RecordBatch | None
+) -> Iterator[list[pa.RecordBatch]]:
     """Items of the baskets of some units to bounded sums per pair, some units at a time.
 
     Args:
         batches: tables `items:<number>` of `sum_by_unit`, which together hold all items of their units.
+        public: of `public_names`; None where keys are private.
 
     Yields:
         `sums:<number>` as of `bound_contributions`, and, for private keys, `names:<number>` of the pairs in them. No unit is in
@@ -136,7 +142,7 @@ def bound_pairs(batches: Sequence[pa.RecordBatch], release: ReleaseInput, secret
     """
     units, baskets, items = (joined_ids(batches, prefix) for prefix in ("unit", "basket", "item"))
     named = merge_names([batch.select(["item_high", "item_low", "item"]) for batch in batches], "item")
-    for sums, *names in form_pairs(units, baskets, items, named, release, secret):
+    for sums, *names in form_pairs(units, baskets, items, named, release, secret, public):
         yield [bound_contributions([sums], release.plan), *names]
 
 

@@ -13,7 +13,7 @@ from privacy.grid import Ints
 from privacy.ids import Ids, make_pair_ids
 from transforms.exchange import Columns, id_columns, ids_of, named_batch, narrowed
 from transforms.grouping import cap_keys, group_ids, group_pairs, locate
-from transforms.sum_by_unit import ReleaseInput, names_batch, public_names
+from transforms.sum_by_unit import ReleaseInput, names_batch
 
 BLOCK_PAIRS = 1 << 20
 """About so many pairs are formed at once, and as many as the last basket makes more."""
@@ -107,13 +107,20 @@ def gather_baskets(units: Ids, baskets: Ids, items: Ids, places: Ints, most: int
 
 
 def form_pairs(
-    units: Ids, baskets: Ids, items: Ids, named: pa.RecordBatch, release: ReleaseInput, secret: bytes
+    units: Ids,
+    baskets: Ids,
+    items: Ids,
+    named: pa.RecordBatch,
+    release: ReleaseInput,
+    secret: bytes,
+    public: pa.RecordBatch | None,
 ) -> Iterator[list[pa.RecordBatch]]:
     """The pairs of units, as `sum_by_unit` gives the events of other releases.
 
     Args:
         units, baskets, items: of each row of `items:<number>`, shape (n,); all rows of these units.
         named: item_high, item_low, item: each item once.
+        public: of `public_names`; None where keys are private.
 
     Yields:
         `sums:<number>`, one row per unit and pair, at most `most_pairs` of a unit; and for private keys `names:<number>`.
@@ -121,7 +128,7 @@ def form_pairs(
 
     Guarantee: what is kept of a unit is a function of its own rows and the secret. Source: docs/guarantee.md, "Pairs".
     """
-    listed = ids_of(public_names(release, secret), "key") if release.public else None
+    listed = None if public is None else ids_of(public, "key")
     named = named.take(pc.sort_indices(named["item"]))
     by_value = ids_of(named, "item")
     by_id = group_ids(by_value).order

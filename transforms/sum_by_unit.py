@@ -117,7 +117,7 @@ class _Sum(beam.DoFn):
     @guarded
     def process(self, batch: EventBatch) -> Iterator[tuple[int, bytes]]:
         if not self.public:
-            self.public = {release.number: public_names(release, self.secret) for release in self.releases if release.public}
+            self.public = all_public_names(self.releases, self.secret)
         place = (batch.part, batch.position)
         tables = sum_by_unit(batch.events, self.unit, self.releases, self.secret, self.public, place)
         if place == (0, 0):
@@ -278,6 +278,11 @@ def names_batch(release: ReleaseInput, ids: Ids, columns: Sequence[pa.Array], ro
     """The table `names:<number>`: ids of keys, and their columns at these rows."""
     named = {f"column_{number}": column.take(pa.array(rows)) for number, column in enumerate(columns)}
     return named_batch(f"names:{release.number}", id_columns(ids, "key") | named)
+
+
+def all_public_names(releases: Iterable[ReleaseInput], secret: bytes) -> dict[int, pa.RecordBatch]:
+    """The names of the public keys of those of the releases that have such, by number."""
+    return {release.number: public_names(release, secret) for release in releases if release.public}
 
 
 def public_names(release: ReleaseInput, secret: bytes) -> pa.RecordBatch:

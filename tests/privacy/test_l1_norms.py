@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from privacy.vectors import (
     UnitVector,
     Vector,
 )
-from tests.privacy.cases import CASES
+from tests.privacy.cases import CASES, limited_by
 
 _FEWER = settings(CASES, max_examples=150)
 """Of properties that take long to try."""
@@ -57,13 +58,7 @@ def reference(values: Sequence[int], norm: int) -> list[int]:
     return [(1 if value > 0 else -1) * (size * norm // length) for value, size in zip(values, kept, strict=True)]
 
 
-def limited(units: Sequence[Sequence[int]], norm: int) -> list[list[int]]:
-    """`limit_totals` on lists."""
-    values = np.array([value for unit in units for value in unit], np.int64)
-    starts = np.cumsum([0] + [len(unit) for unit in units])
-    result = limit_totals(values, starts[:-1], norm)
-    assert result.dtype == np.int64
-    return [result[start:end].tolist() for start, end in itertools.pairwise(starts)]
+limited = partial(limited_by, limit_totals)
 
 
 @CASES

@@ -3,6 +3,7 @@
 import itertools
 import math
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from privacy.norms import limit_amounts, limit_norms, weights_by_keys
-from tests.privacy.cases import CASES
+from tests.privacy.cases import CASES, limited_by
 
 _SIZES = st.one_of(
     st.integers(0, 3),
@@ -37,13 +38,7 @@ def reference(values: list[int], norm: int) -> list[int]:
     return [(1 if value > 0 else -1) * (size * norm // root) for value, size in zip(values, kept, strict=True)]
 
 
-def limited(units: list[list[int]], norm: int) -> list[list[int]]:
-    """`limit_norms` on lists."""
-    values = np.array([value for unit in units for value in unit], np.int64)
-    starts = np.cumsum([0] + [len(unit) for unit in units])
-    result = limit_norms(values, starts[:-1], norm)
-    assert result.dtype == np.int64
-    return [result[start:end].tolist() for start, end in itertools.pairwise(starts)]
+limited = partial(limited_by, limit_norms)
 
 
 @CASES

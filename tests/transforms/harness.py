@@ -22,7 +22,7 @@ from transforms.exchange import Exchange, decode, ids_of
 from transforms.read_events import prepare_events, read_lookups, read_part
 from transforms.sampling import sample
 from transforms.sum_by_key import sum_bins_by_key, sum_by_key
-from transforms.sum_by_unit import UNIT_DOMAIN, ReleaseInput, public_names, sum_by_unit
+from transforms.sum_by_unit import UNIT_DOMAIN, ReleaseInput, all_public_names, sum_by_unit
 from transforms.work_folder import WorkFolder
 
 Key = tuple[Any, ...]
@@ -105,14 +105,14 @@ def run_twins(
 ) -> Tables:
     """The tables that the pure functions make of these batches, sent through real exchanges."""
     exchange = Exchange(folder)
-    public = {release.number: public_names(release, setup.secret) for release in setup.releases if release.public}
+    public = all_public_names(setup.releases, setup.secret)
     by_unit: dict[int, list[bytes]] = {}
     for number, batch in enumerate(batches):
         tables = sum_by_unit(batch, setup.inputs.unit, setup.releases, setup.secret, public, (0, number))
         _sent(exchange, [*tables, *(public.values() if number == 0 else ())], unit_shards, by_unit)
     by_key: dict[int, list[bytes]] = {}
     for payloads in by_unit.values():
-        for tables in _bounded(setup, exchange.receive(payloads)):
+        for tables in _bounded(setup, exchange.receive(payloads), public):
             _sent(exchange, tables, key_shards, by_key)
     result: Tables = {}
     for payloads in by_key.values():
@@ -126,11 +126,11 @@ def _sent(exchange: Exchange, tables: Sequence[pa.RecordBatch], shards: int, to:
         to.setdefault(shard, []).append(payload)
 
 
-def _bounded(setup: Setup, received: Tables) -> Iterator[list[pa.RecordBatch]]:
+def _bounded(setup: Setup, received: Tables, public: dict[int, pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
     """What a shard of units makes of its tables: pairs some units at a time, then all else."""
     for release in setup.releases:
         if items := received.pop(f"items:{release.number}", None):
-            yield from bound_pairs(items, release, setup.secret)
+            yield from bound_pairs(items, release, setup.secret, public.get(release.number))
         if events := received.pop(f"events:{release.number}", None):
             received |= {
                 table.schema.metadata[b"table"].decode(): [table] for table in sample(events, release.plan, release.number)

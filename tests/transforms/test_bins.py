@@ -31,7 +31,7 @@ from transforms.grouping import Groups, RowKeys, group_bins, group_ids, ungroupe
 from transforms.release_keys import published_schema, release_keys
 from transforms.sampling import sample
 from transforms.sum_by_key import sum_bins_by_key, sum_by_key
-from transforms.sum_by_unit import public_names, sum_by_unit
+from transforms.sum_by_unit import all_public_names, public_names, sum_by_unit
 
 Key = tuple[Any, ...]
 Row = Mapping[str, Any]
@@ -189,7 +189,7 @@ def run_twins(
 ) -> harness.Tables:
     """The tables that the pure functions make of these batches, sent through real exchanges."""
     exchange = Exchange(folder)
-    public = {release.number: public_names(release, setup.secret) for release in setup.releases if release.public}
+    public = all_public_names(setup.releases, setup.secret)
     sent = []
     for number, batch in enumerate(batches):
         tables = sum_by_unit(batch, setup.inputs.unit, setup.releases, setup.secret, public, (0, number))

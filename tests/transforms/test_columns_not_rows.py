@@ -116,7 +116,8 @@ def test_python_does_not_grow_with_pairs(tmp_path):
 
         def run(batch=batch, tables=tables):
             tables += sum_by_unit(batch, setup.inputs.unit, setup.releases, setup.secret, {})
-            sizes.append([made.num_rows for block in bound_pairs(tables, setup.releases[0], setup.secret) for made in block])
+            formed = bound_pairs(tables, setup.releases[0], setup.secret, None)
+            sizes.append([made.num_rows for block in formed for made in block])
 
         counts.append(instructions(run))
     assert len(sizes[0]) == len(sizes[2]) == 2
